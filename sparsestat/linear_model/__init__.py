@@ -1,0 +1,3 @@
+"""Regression estimators with sparse coefficients."""
+
+__all__ = []
