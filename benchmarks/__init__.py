@@ -1,0 +1,1 @@
+"""Side-by-side measurements of sparsestat and its peers: ``python -m benchmarks FAMILY``."""

@@ -1,0 +1,18 @@
+"""How penalised problems are minimised: working sets, coordinate descent, proximal gradient."""
+
+import importlib
+
+_HOME = {"fista": "_fista", "fista_path": "_fista", "FistaResult": "_fista"}
+
+__all__ = ["FistaResult", "fista", "fista_path"]
+
+
+def __getattr__(name):
+    # Solvers are loaded on first use, so that importing this package compiles nothing.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

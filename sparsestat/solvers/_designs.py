@@ -1,0 +1,318 @@
+"""How a solver sees the data: centred columns, their correlations with a residual, Gram blocks.
+
+Three designs share one interface.  ``DenseDesign`` holds columns in memory,
+``SparseDesign`` a CSC matrix whose columns are centred implicitly, and
+``GramDesign`` only the cross products.  All of them stand for the problem
+``||y - X w||^2 / 2`` with columns and response already centred and scaled by the
+square roots of the sample weights.
+"""
+
+import numpy as np
+
+_NO_MATRIX = np.empty((0, 0))
+_NO_VALUES = np.empty(0)
+_NO_INDICES = np.empty(0, dtype=np.int32)
+
+_REMEMBERED = 5
+"""Past residuals, with all their correlations, from which those of a new one are estimated."""
+
+_WORTHWHILE = 0.5
+"""Share of stale correlations beyond which all are computed at once."""
+
+
+class _RowDesign:
+    """What dense and sparse designs have in common: a residual with one entry per row."""
+
+    gram_only = False
+    XT = _NO_MATRIX
+    data = _NO_VALUES
+    indices = _NO_INDICES
+    indptr = _NO_INDICES
+    offsets = _NO_VALUES
+    total_weight = 0.0
+
+    def _prepare(self, y):
+        self.y = y
+        self.yy = float(y @ y)
+        self.residual = y.copy()
+        self.scratch = np.empty_like(y)
+        self.shift = 0.0
+        self._past = np.zeros((_REMEMBERED, y.shape[0]))
+        self._past_shift = np.zeros(_REMEMBERED)
+        self._past_c = np.zeros((_REMEMBERED, self.n_features))
+        self._known = 0
+        self._stale = np.empty(self.n_features, dtype=np.int64)
+        self._dots = np.empty(self.n_features)
+
+    @property
+    def columns(self):
+        """The arrays by which compiled loops reach the columns."""
+        return self.XT, self.data, self.indices, self.indptr, self.offsets
+
+    def dots(self, features, count, out):
+        """Correlations of ``features[:count]`` with the residual."""
+        from sparsestat.solvers import _kernels
+
+        _kernels.column_dots(*self.columns, self.residual, self.shift, features, count, out)
+
+    def response_dots(self, features):
+        """Correlations of ``features`` with the response."""
+        from sparsestat.solvers import _kernels
+
+        out = np.empty(features.size)
+        _kernels.column_dots(*self.columns, self.y, 0.0, features, features.size, out)
+        return out
+
+    def set_coefficients(self, cols, w, m):
+        """Compute the residual of coefficients ``w[:m]`` on the features ``cols[:m]``."""
+        from sparsestat.solvers import _kernels
+
+        self.residual[:] = self.y
+        support = np.flatnonzero(w[:m])
+        _kernels.subtract_columns(
+            self.XT, self.data, self.indices, self.indptr, cols, w[support], support,
+            support.size, self.residual,
+        )  # fmt: skip
+        self.update_shift(cols, w, m)
+
+    def update_shift(self, cols, w, m):
+        """Nothing is left out of the residual of columns that are centred explicitly."""
+
+    def rounding(self):
+        """Bound on the rounding error of :meth:`squares`; a residual in memory needs none."""
+        return 0.0
+
+    def squares(self):
+        """``r'r`` and ``y'r`` of the present residual r."""
+        rr = float(self.residual @ self.residual)
+        if self.total_weight > 0.0:
+            rr -= self.shift**2 / self.total_weight
+        return max(rr, 0.0), float(self.y @ self.residual)
+
+    def correlate(self, c):
+        """Fill c with the correlations of all features and remember them."""
+        slot = self._known % _REMEMBERED
+        self._correlate_all(self._past_c[slot])
+        self._past[slot] = self.residual
+        self._past_shift[slot] = self.shift
+        self._known += 1
+        c[:] = self._past_c[slot]
+
+    def refresh(self, code, params, c, share):
+        """Estimate all correlations and recompute those that may exceed ``share`` of the bar.
+
+        The bar is the correlation that a zero coefficient bears.  The present
+        residual is projected onto past ones, whose correlations are known; what is
+        left over bounds the error of the estimates by the Cauchy-Schwarz inequality,
+        so that a certificate may use those that are not recomputed.
+
+        Returns
+        -------
+        features : ndarray of int
+            The features whose correlation is now exact.
+        """
+        from sparsestat.solvers import _kernels
+
+        known = min(self._known, _REMEMBERED)
+        past, past_shift = self._past[:known], self._past_shift[:known]
+        mix = np.linalg.lstsq(past @ past.T, past @ self.residual, rcond=1e-13)[0]
+        left = self.residual - mix @ past
+        squared = left @ left
+        if self.total_weight > 0.0:
+            squared -= (self.shift - mix @ past_shift) ** 2 / self.total_weight
+        rounding = 1e-14 * np.sqrt(self.yy) * (1.0 + np.abs(mix).sum())
+        error = np.sqrt(max(squared, 0.0)) + rounding
+        count = _kernels.estimate_correlations(
+            code, params, self._past_c[:known], mix, error, self.norms, share, c, self._stale
+        )
+        if count > _WORTHWHILE * self.n_features:
+            self.correlate(c)
+            return np.arange(self.n_features)
+        stale = self._stale[:count]
+        self.dots(stale, count, self._dots)
+        c[stale] = self._dots[:count]
+        return stale
+
+
+class DenseDesign(_RowDesign):
+    """Columns in memory.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float64, Fortran order
+        Centred and weighted columns; not modified.
+    y : ndarray of shape (n_samples,), float64
+        Centred and weighted response.
+    """
+
+    def __init__(self, X, y):
+        self.X = X
+        self.XT = X.T
+        self.n_features = X.shape[1]
+        self.entries_per_column = X.shape[0]
+        self.norms = np.sqrt(np.einsum("ij,ij->j", X, X))
+        self._active = np.empty((X.shape[0], 0), order="F")
+        self._prepare(y)
+
+    def _correlate_all(self, c):
+        np.dot(self.XT, self.residual, out=c)
+
+    def set_coefficients(self, cols, w, m):
+        """Compute the residual of coefficients ``w[:m]`` on the features ``cols[:m]``."""
+        if self._active.shape[1] >= m > 0:
+            np.dot(self._active[:, :m], w[:m], out=self.residual)
+            np.subtract(self.y, self.residual, out=self.residual)
+        else:
+            super().set_coefficients(cols, w, m)
+
+    def gram_block(self, cols, m, new):
+        """``X_a'X_new`` for a = cols[:m] followed by ``new``; copies of the columns are kept."""
+        total = m + new.size
+        if self._active.shape[1] < total:
+            grown = np.empty((self.X.shape[0], max(2 * total, 32)), order="F")
+            grown[:, :m] = self._active[:, :m]
+            self._active = grown
+        fresh = self._active[:, m:total]
+        fresh[:] = self.X[:, new]
+        return np.dot(self._active[:, :total].T, fresh)
+
+    def keep(self, cols, positions):
+        """Forget the copied columns that are not at ``positions`` of the working set."""
+        if self._active.shape[1]:
+            self._active[:, : positions.size] = self._active[:, positions]
+
+    def release(self):
+        """Free the copied columns."""
+        self._active = np.empty((self.X.shape[0], 0), order="F")
+
+
+class SparseDesign(_RowDesign):
+    """Columns in CSC form, centred implicitly.
+
+    Parameters
+    ----------
+    X : CSC matrix of shape (n_samples, n_features), float64
+        Columns scaled by the square roots of the sample weights, not centred.
+    y : ndarray of shape (n_samples,), float64
+        Centred and weighted response.
+    means : ndarray of shape (n_features,)
+        Weighted column means, zero without an intercept.
+    total_weight : float
+        Sum of the sample weights.
+    """
+
+    def __init__(self, X, y, means, total_weight):
+        from sparsestat.solvers import _kernels
+
+        self.data, self.indices, self.indptr = X.data, X.indices, X.indptr
+        self.n_features = X.shape[1]
+        self.entries_per_column = X.nnz / max(X.shape[1], 1)
+        self.offsets = means
+        self.total_weight = float(total_weight)
+        self.norms = np.empty(X.shape[1])
+        _kernels.csc_norms(self.data, self.indptr, means, self.total_weight, self.norms)
+        self._row = np.zeros(X.shape[0])
+        self._every = np.arange(self.n_features)
+        self._prepare(y)
+
+    def _correlate_all(self, c):
+        self.dots(self._every, self.n_features, c)
+
+    def update_shift(self, cols, w, m):
+        """The residual omits ``v * offsets'w``, v being the roots of the sample weights."""
+        self.shift = self.total_weight * float(self.offsets[cols[:m]] @ w[:m])
+
+    def gram_block(self, cols, m, new):
+        """``X_a'X_new`` for a = cols[:m] followed by ``new``."""
+        from sparsestat.solvers import _kernels
+
+        both = np.concatenate([cols[:m], new])
+        out = np.empty((both.size, new.size))
+        _kernels.csc_gram_block(
+            self.data, self.indices, self.indptr, self.offsets, self.total_weight,
+            both, both.size, new, new.size, self._row, out,
+        )  # fmt: skip
+        return out
+
+    def keep(self, cols, positions):
+        """Sparse columns are not copied."""
+
+    def release(self):
+        """Sparse columns are not copied."""
+
+
+class GramDesign:
+    """Cross products only.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (n_features, n_features), float64, C order
+        ``X'X`` of centred and weighted columns.
+    xy : ndarray of shape (n_features,), float64
+        ``X'y``.
+    yy : float
+        ``y'y``.
+    """
+
+    gram_only = True
+
+    def __init__(self, gram, xy, yy):
+        self.gram = gram
+        self.xy = xy
+        self.yy = float(yy)
+        self.n_features = gram.shape[0]
+        self.norms = np.sqrt(np.maximum(np.diagonal(gram), 0.0))
+        self._every = np.arange(self.n_features)
+        self._c = xy.copy()
+        self._fitted = self._explained = 0.0
+
+    def set_coefficients(self, cols, w, m):
+        """Compute the correlations of coefficients ``w[:m]`` on the features ``cols[:m]``."""
+        from sparsestat.solvers import _kernels
+
+        positions = np.flatnonzero(w[:m])
+        support = cols[positions]
+        self._c[:] = self.xy
+        _kernels.subtract_columns(
+            self.gram, _NO_VALUES, _NO_INDICES, _NO_INDICES, cols, w[positions], positions,
+            positions.size, self._c,
+        )  # fmt: skip
+        self._explained = float(w[positions] @ self.xy[support])
+        self._fitted = float(w[positions] @ self._c[support])
+        self._size = float(np.abs(w[positions]) @ self.norms[support])
+
+    def squares(self):
+        """``r'r`` and ``y'r`` of the residual that the coefficients leave."""
+        yr = self.yy - self._explained
+        return max(yr - self._fitted, 0.0), yr
+
+    def rounding(self):
+        """Bound on the rounding error of :meth:`squares`, which subtracts near-equal numbers."""
+        return 4 * np.finfo(float).eps * (np.sqrt(self.yy) + self._size) ** 2
+
+    def dots(self, features, count, out):
+        """Correlations of ``features[:count]`` with the residual."""
+        out[:count] = self._c[features[:count]]
+
+    def response_dots(self, features):
+        """Correlations of ``features`` with the response."""
+        return self.xy[features]
+
+    def correlate(self, c):
+        """Fill c with the correlations of all features."""
+        c[:] = self._c
+
+    def refresh(self, code, params, c, share):
+        """Recompute all correlations."""
+        c[:] = self._c
+        return self._every
+
+    def gram_block(self, cols, m, new):
+        """``X_a'X_new`` for a = cols[:m] followed by ``new``."""
+        return self.gram[np.ix_(np.concatenate([cols[:m], new]), new)]
+
+    def keep(self, cols, positions):
+        """Nothing is copied."""
+
+    def release(self):
+        """Nothing is copied."""

@@ -1,0 +1,556 @@
+"""Compiled loops of the working-set solver: coordinate descent, correlations, dual bounds.
+
+Notation: ``cols[:m]`` are the features of the working set, ``w[:m]`` their
+coefficients, ``G[:m, :m]`` their Gram matrix, ``q[:m]`` their correlations with
+the residual.  ``code`` and ``params`` describe the separable penalty
+(:mod:`sparsestat.penalties._codes`).  Every buffer belongs to the caller.
+"""
+
+import numpy as np
+
+from sparsestat.penalties._kernels import (
+    conjugate,
+    curvature,
+    dual_scale_limit,
+    prox,
+    pull,
+    slope,
+    value,
+    zero_slope,
+)
+from sparsestat.utils._numba import jit
+
+# Sums may be reordered so that they vectorise; NaN and infinity keep their meaning.
+SUMS = {"reassoc", "contract", "nsz"}
+
+
+@jit(fastmath=SUMS)
+def dot(a, b):
+    total = 0.0
+    for i in range(a.shape[0]):
+        total += a[i] * b[i]
+    return total
+
+
+@jit(fastmath=SUMS)
+def csc_dot(data, indices, start, stop, vector):
+    total = 0.0
+    for i in range(start, stop):
+        total += data[i] * vector[indices[i]]
+    return total
+
+
+# --- coordinate descent on a Gram matrix -------------------------------------------------
+
+
+@jit(fastmath=SUMS)
+def cd_gram(code, params, cols, G, q, w, m, price, support, max_epochs, tol):
+    """Cyclic coordinate descent on ``w'Gw/2 - w'(q + Gw) + p(w)``, mostly over the support.
+
+    An epoch over all of the working set alternates with epochs over the support.
+    A correlation that is wrong by d costs the duality gap about ``d * price[k]``.
+    Returns the number of epochs and whether the last one went over everything and
+    left, by the size of its changes, a gap of at most about ``tol``.
+    """
+    size = -1
+    for epoch in range(1, max_epochs + 1):
+        decrease = 0.0
+        excess = 0.0
+        everything = size < 0
+        for i in range(m if everything else size):
+            k = i if everything else support[i]
+            diagonal = G[k, k]
+            if diagonal <= 0.0:
+                continue
+            old = w[k]
+            new = prox(code, params, cols[k], old + q[k] / diagonal, 1.0 / diagonal)
+            if new != old:
+                delta = new - old
+                w[k] = new
+                row = G[k]
+                for j in range(m):
+                    q[j] -= delta * row[j]
+                decrease += 0.5 * delta * delta * diagonal
+                excess = max(excess, abs(delta) * diagonal * price[k])
+        if everything:
+            if decrease + excess <= tol:
+                return epoch, True
+            size = 0
+            for k in range(m):
+                if w[k] != 0.0:
+                    support[size] = k
+                    size += 1
+        elif decrease + excess <= tol:
+            size = -1
+    return max_epochs, False
+
+
+@jit
+def newton_gradient(code, params, cols, q, w, support, size, rhs, bend):
+    """Negative gradient and penalty curvature on the smooth piece of the support's signs."""
+    for i in range(size):
+        k = support[i]
+        bend[i] = curvature(code, params, cols[k], w[k])
+        rhs[i] = q[k] - slope(code, params, cols[k], w[k])
+
+
+@jit
+def gather_lower(G, support, size, bend, jitter, H):
+    """Lower triangle of the support's Gram matrix plus ``bend`` and relative ``jitter``."""
+    largest = 0.0
+    for j in range(size):
+        row = G[support[j]]
+        for i in range(j, size):
+            H[i, j] = row[support[i]]
+        largest = max(largest, H[j, j])
+        H[j, j] += bend[j]
+    for j in range(size):
+        H[j, j] += jitter * largest
+
+
+@jit
+def newton_step(code, params, cols, G, q, w, m, support, size, direction, change):
+    """Move along ``direction``; coefficients that would change their sign become zero.
+
+    If that does not lower the objective, the step is taken only as far as the
+    first such coefficient, which always does.  Returns the number of zeroed
+    coefficients.
+    """
+    first = 1.0
+    flips = 0
+    decrease = 0.0
+    for i in range(size):
+        current = w[support[i]]
+        change[i] = direction[i]
+        if current * (current + direction[i]) <= 0.0:
+            first = min(first, -current / direction[i])
+            change[i] = -current
+            flips += 1
+        j = cols[support[i]]
+        decrease += value(code, params, j, current)
+        decrease -= value(code, params, j, current + change[i])
+        decrease += 0.5 * change[i] * q[support[i]]
+    _move(G, q, w, m, support, size, change, 1.0)
+    for i in range(size):
+        decrease += 0.5 * change[i] * q[support[i]]
+    if flips > 0 and decrease < 0.0:
+        _move(G, q, w, m, support, size, change, -1.0)
+        for i in range(size):
+            current = w[support[i]]
+            change[i] = first * direction[i]
+            if current * (current + direction[i]) <= 0.0 and -current / direction[i] == first:
+                change[i] = -current
+        _move(G, q, w, m, support, size, change, 1.0)
+    return flips
+
+
+@jit(fastmath=SUMS)
+def _move(G, q, w, m, support, size, change, sign):
+    for i in range(size):
+        delta = sign * change[i]
+        k = support[i]
+        w[k] += delta
+        row = G[k]
+        for j in range(m):
+            q[j] -= delta * row[j]
+
+
+@jit
+def gram_gap(code, params, cols, q0, q, w, m, yy):
+    """Duality gap of the problem restricted to the working set, from its Gram matrix."""
+    penalty = 0.0
+    fitted_y = 0.0
+    fitted_q = 0.0
+    for k in range(m):
+        if w[k] != 0.0:
+            penalty += value(code, params, cols[k], w[k])
+            fitted_y += w[k] * q0[k]
+            fitted_q += w[k] * q[k]
+    rr = max(yy - fitted_y - fitted_q, 0.0)
+    bound = dual_bound(code, params, cols, q, m, yy - fitted_y, rr, np.inf)
+    return 0.5 * rr + penalty - bound
+
+
+# --- coordinate descent on the residual --------------------------------------------------
+
+
+@jit(fastmath=SUMS)
+def subtract_columns(XT, data, indices, indptr, cols, change, members, size, residual):
+    """``residual -= X[:, cols[members]] @ change``."""
+    dense = XT.shape[0] > 0
+    for i in range(size):
+        delta = change[i]
+        if delta == 0.0:
+            continue
+        j = cols[members[i]]
+        if dense:
+            row = XT[j]
+            for l in range(row.shape[0]):
+                residual[l] -= delta * row[l]
+        else:
+            for l in range(indptr[j], indptr[j + 1]):
+                residual[indices[l]] -= delta * data[l]
+
+
+@jit(fastmath=SUMS)
+def cd_residual(
+    code,
+    params,
+    cols,
+    w,
+    m,
+    XT,
+    data,
+    indices,
+    indptr,
+    offsets,
+    total_weight,
+    norms,
+    residual,
+    trial_residual,
+    history,
+    normal,
+    price,
+    support,
+    max_epochs,
+    tol,
+):
+    """Cyclic coordinate descent with Anderson extrapolation, the residual being maintained.
+
+    When X is sparse its columns are centred implicitly: ``residual`` holds
+    ``y - X w`` of the stored entries, the omitted part of the true residual is
+    ``t * v`` with ``t = offsets'w`` and v the square roots of the sample weights,
+    whose squared norm is ``total_weight``.  Since the true residual is orthogonal
+    to v, its squared norm is ``||residual||^2 - total_weight * t^2``.
+
+    A correlation that is wrong by d costs the duality gap about ``d * price[k]``.
+    Returns the number of epochs and whether the last one went over everything and
+    left, by the size of its changes, a gap of at most about ``tol``.
+    """
+    dense = XT.shape[0] > 0
+    memory = history.shape[0] - 1
+    change = history[memory]
+    t = 0.0
+    if not dense:
+        for k in range(m):
+            t += offsets[cols[k]] * w[k]
+    size = -1
+    stored = 0
+    for epoch in range(1, max_epochs + 1):
+        decrease = 0.0
+        excess = 0.0
+        everything = size < 0
+        for i in range(m if everything else size):
+            k = i if everything else support[i]
+            j = cols[k]
+            norm = norms[j] * norms[j]
+            if norm <= 0.0:
+                continue
+            if dense:
+                correlation = dot(XT[j], residual)
+            else:
+                correlation = csc_dot(data, indices, indptr[j], indptr[j + 1], residual)
+                correlation += offsets[j] * total_weight * t
+            old = w[k]
+            new = prox(code, params, j, old + correlation / norm, 1.0 / norm)
+            if new != old:
+                delta = new - old
+                w[k] = new
+                if dense:
+                    row = XT[j]
+                    for l in range(row.shape[0]):
+                        residual[l] -= delta * row[l]
+                else:
+                    t += offsets[j] * delta
+                    for l in range(indptr[j], indptr[j + 1]):
+                        residual[indices[l]] -= delta * data[l]
+                decrease += 0.5 * delta * delta * norm
+                excess = max(excess, abs(delta) * norm * price[k])
+        if everything:
+            if decrease + excess <= tol:
+                return epoch, True
+            size = 0
+            for k in range(m):
+                if w[k] != 0.0:
+                    support[size] = k
+                    size += 1
+            stored = 0
+        elif decrease + excess <= tol:
+            size = -1
+            continue
+        for i in range(size):
+            history[stored, i] = w[support[i]]
+        stored += 1
+        if stored == memory:
+            stored = 0
+            if _extrapolate(history, normal, size, change):
+                before = 0.5 * dot(residual, residual) - 0.5 * total_weight * t * t
+                after = 0.0
+                t_trial = t
+                for i in range(size):
+                    k = support[i]
+                    j = cols[k]
+                    before += value(code, params, j, w[k])
+                    after += value(code, params, j, change[i])
+                    change[i] -= w[k]
+                    t_trial += offsets[j] * change[i]
+                trial_residual[:] = residual
+                subtract_columns(
+                    XT, data, indices, indptr, cols, change, support, size, trial_residual
+                )
+                after += 0.5 * dot(trial_residual, trial_residual)
+                after -= 0.5 * total_weight * t_trial * t_trial
+                if after < before:
+                    residual[:] = trial_residual
+                    t = t_trial
+                    for i in range(size):
+                        w[support[i]] += change[i]
+    return max_epochs, False
+
+
+@jit(fastmath=SUMS)
+def _extrapolate(history, normal, size, out):
+    """Affine combination of the iterates whose combined step is shortest (Anderson).
+
+    The last row of ``history`` may be ``out``.  ``normal`` holds the normal equations
+    and, in its last column, their right-hand side.
+    """
+    depth = normal.shape[0]
+    trace = 0.0
+    for a in range(depth):
+        normal[a, depth] = 1.0
+        for b in range(a + 1):
+            total = 0.0
+            for i in range(size):
+                total += (history[a + 1, i] - history[a, i]) * (history[b + 1, i] - history[b, i])
+            normal[a, b] = total
+            normal[b, a] = total
+        trace += normal[a, a]
+    if trace <= 0.0:
+        return False
+    for a in range(depth):
+        normal[a, a] += 1e-12 * trace
+    for a in range(depth):
+        if normal[a, a] <= 0.0:
+            return False
+        for b in range(a + 1, depth):
+            factor = normal[b, a] / normal[a, a]
+            for l in range(a, depth + 1):
+                normal[b, l] -= factor * normal[a, l]
+    weight_sum = 0.0
+    for a in range(depth - 1, -1, -1):
+        for b in range(a + 1, depth):
+            normal[a, depth] -= normal[a, b] * normal[b, depth]
+        normal[a, depth] /= normal[a, a]
+        weight_sum += normal[a, depth]
+    if weight_sum == 0.0:
+        return False
+    for i in range(size):
+        total = 0.0
+        for a in range(depth):
+            total += normal[a, depth] * history[a + 1, i]
+        out[i] = total / weight_sum
+    return True
+
+
+# --- certificates ------------------------------------------------------------------------
+
+
+@jit
+def dual_bound(code, params, cols, correlations, m, yr, rr, longest):
+    """Best of three dual values along the ray of the residual r, no further than ``longest``.
+
+    ``D(t r) = t y'r - t^2 r'r / 2 - sum_j p_j*(t x_j'r)`` bounds the objective
+    ``||y - Xw||^2 / 2 + p(w)`` from below for every t in the common domain of the
+    conjugates.  Tried are t = 1, the maximiser of the quadratic part, and the
+    largest t for which no correlation exceeds the penalty's slope at zero.
+    """
+    domain = feasible = longest
+    curved = False
+    for k in range(m):
+        z = correlations[k]
+        strength = pull(code, params, cols[k], z)
+        bar = zero_slope(code, params, cols[k])
+        if bar > 0.0 and strength * feasible > bar:
+            feasible = bar / strength
+            domain = min(domain, dual_scale_limit(code, params, cols[k], z))
+        curved = curved or curvature(code, params, cols[k], 1.0) > 0.0
+    if rr <= 0.0:
+        return 0.0
+    quadratic = max(yr / rr, 0.0)
+    best = 0.0
+    for t in (min(1.0, domain), min(quadratic, domain), min(quadratic, feasible, domain)):
+        bound = t * yr - 0.5 * t * t * rr
+        if curved:
+            for k in range(m):
+                bound -= conjugate(code, params, cols[k], t * correlations[k])
+        best = max(best, bound)
+    return best
+
+
+@jit
+def penalty_value(code, params, cols, w, m):
+    total = 0.0
+    for k in range(m):
+        if w[k] != 0.0:
+            total += value(code, params, cols[k], w[k])
+    return total
+
+
+@jit
+def gap_prices(code, params, cols, w, m, out):
+    """What a unit of excess correlation costs the duality gap.
+
+    A residual whose correlation exceeds the slope at zero by a share s is scaled by
+    ``1 / (1 + s)`` to become feasible, which lowers the dual value by about s times
+    the penalty.
+    """
+    total = penalty_value(code, params, cols, w, m)
+    for k in range(m):
+        bar = zero_slope(code, params, cols[k])
+        out[k] = total / bar if bar > 0.0 else 0.0
+
+
+# --- correlations with the residual ------------------------------------------------------
+
+
+@jit
+def column_dots(XT, data, indices, indptr, offsets, residual, shift, features, count, out):
+    """Correlations of some columns with the residual; XT is empty when X is sparse."""
+    dense = XT.shape[0] > 0
+    for i in range(count):
+        j = features[i]
+        if dense:
+            out[i] = dot(XT[j], residual)
+        else:
+            out[i] = csc_dot(data, indices, indptr[j], indptr[j + 1], residual)
+            out[i] += offsets[j] * shift
+
+
+@jit(fastmath=SUMS)
+def estimate_correlations(code, params, references, mix, error, norms, share, c, out):
+    """Estimate all correlations from those of past residuals; list those that need computing.
+
+    The present residual is ``sum_k mix[k] r_k + e`` with ``||e|| = error``, and
+    ``references[k]`` are the correlations with ``r_k``.  By Cauchy-Schwarz the
+    estimate ``sum_k mix[k] references[k, j]`` is off by at most ``norms[j] * error``.
+    Listed are the features that may exceed ``share`` of what a zero bears.
+    """
+    for j in range(c.shape[0]):
+        c[j] = 0.0
+    for k in range(mix.shape[0]):
+        past = references[k]
+        factor = mix[k]
+        for j in range(c.shape[0]):
+            c[j] += factor * past[j]
+    count = 0
+    for j in range(c.shape[0]):
+        reach = pull(code, params, j, c[j]) + norms[j] * error
+        if reach > share * zero_slope(code, params, j) and norms[j] > 0.0:
+            out[count] = j
+            count += 1
+    return count
+
+
+@jit
+def strong_set(code, params, c, member, largest, out):
+    """Features outside the working set that the sequential strong rule keeps.
+
+    ``largest`` is the largest ratio of a correlation to the slope at zero, that
+    is the last penalty strength in units of the present one.
+    """
+    count = 0
+    for j in range(c.shape[0]):
+        bar = (2.0 - largest) * zero_slope(code, params, j)
+        if not member[j] and pull(code, params, j, c[j]) >= bar:
+            out[count] = j
+            count += 1
+    return count
+
+
+@jit
+def largest_ratio(code, params, c, norms):
+    largest = 0.0
+    for j in range(c.shape[0]):
+        bar = zero_slope(code, params, j)
+        if bar > 0.0 and norms[j] > 0.0:
+            largest = max(largest, pull(code, params, j, c[j]) / bar)
+    return largest
+
+
+@jit
+def violators(code, params, c, features, count, member, out, excess):
+    """Which of ``features`` outside the working set a zero coefficient cannot bear."""
+    found = 0
+    for i in range(count):
+        j = features[i]
+        over = pull(code, params, j, c[i]) - zero_slope(code, params, j)
+        if over > 0.0 and not member[j]:
+            out[found] = j
+            excess[found] = over
+            found += 1
+    return found
+
+
+# --- Gram blocks of sparse columns -------------------------------------------------------
+
+
+@jit(fastmath=SUMS)
+def csc_gram_block(data, indices, indptr, offsets, total_weight, cols, m, new, count, dense, out):
+    """``out[i, k] = x_cols[i]'x_new[k]`` of implicitly centred columns; ``dense`` is zero."""
+    for k in range(count):
+        j = new[k]
+        for l in range(indptr[j], indptr[j + 1]):
+            dense[indices[l]] = data[l]
+        for i in range(m):
+            a = cols[i]
+            out[i, k] = csc_dot(data, indices, indptr[a], indptr[a + 1], dense)
+            out[i, k] -= total_weight * offsets[a] * offsets[j]
+        for l in range(indptr[j], indptr[j + 1]):
+            dense[indices[l]] = 0.0
+
+
+@jit(fastmath=SUMS)
+def csc_norms(data, indptr, offsets, total_weight, out):
+    """Norms of implicitly centred columns; constant columns get exactly zero."""
+    for j in range(out.shape[0]):
+        total = 0.0
+        for l in range(indptr[j], indptr[j + 1]):
+            total += data[l] * data[l]
+        centred = total - total_weight * offsets[j] * offsets[j]
+        out[j] = np.sqrt(centred) if centred > 1e-14 * total else 0.0
+
+
+# --- the working set ---------------------------------------------------------------------
+
+
+@jit
+def always_active(code, params, norms, out):
+    """Features that every nonzero correlation moves away from zero.
+
+    Those without any penalty come first in ``out``.  Returns how many there are,
+    and how many of them have no penalty.
+    """
+    count = 0
+    free = 0
+    for j in range(norms.shape[0]):
+        if norms[j] > 0.0 and zero_slope(code, params, j) == 0.0:
+            out[count] = j
+            if curvature(code, params, j, 1.0) == 0.0:
+                out[count] = out[free]
+                out[free] = j
+                free += 1
+            count += 1
+    return count, free
+
+
+@jit
+def worth_keeping(code, params, c, cols, w, m, largest, out):
+    """Positions of the working set that are not zero or that the strong rule keeps."""
+    count = 0
+    for k in range(m):
+        bar = (2.0 - largest) * zero_slope(code, params, cols[k])
+        if w[k] != 0.0 or pull(code, params, cols[k], c[cols[k]]) >= bar:
+            out[count] = k
+            count += 1
+    return count

@@ -1,0 +1,250 @@
+"""The tour: its command line, its report, and what it says when something is missing."""
+
+import importlib.util
+import io
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Lasso as ReferenceLasso
+
+import sparsestat
+from sparsestat import __main__ as command
+from sparsestat import _tour
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("rich")
+
+from rich.console import Console
+
+from sparsestat._tour import _linear_model, _run
+from sparsestat._tour._content import Chapter, Figure, Skipped, Table
+from sparsestat._tour._report import write_report
+
+SOURCES = Path(sparsestat.__file__).resolve().parents[1]
+
+
+class Page(HTMLParser):
+    """Collects what a report contains and everything that a browser would load."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.loads, self.ids, self.anchors, self.cells, self.tags = [], [], [], [], []
+        self._in_cell = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.loads += [attrs[name] for name in ("src", "srcset", "data", "action") if name in attrs]
+        if "href" in attrs:
+            self.anchors.append(attrs["href"])
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if tag in ("td", "th"):
+            self._in_cell = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data):
+        if self._in_cell:
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory):
+    """Run the documented command once, in an empty folder, with the sources under test."""
+    folder = tmp_path_factory.mktemp("tour")
+    result = subprocess.run(
+        [sys.executable, "-m", "sparsestat", "tour"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(SOURCES), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+@pytest.mark.slow
+def test_command_prints_table_and_place_of_report(tour):
+    folder, result = tour
+    assert result.stderr == ""
+    assert "sparsestat LassoCV" in result.stdout
+    report = folder / "sparsestat-tour" / "report.html"
+    assert str(report.resolve()) in result.stdout.splitlines()
+    assert list(folder.iterdir()) == [folder / "sparsestat-tour"]
+
+
+@pytest.mark.slow
+def test_report_is_complete_and_needs_no_network(tour):
+    html = (tour[0] / "sparsestat-tour" / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert "@import" not in html
+    assert "url(" not in html
+    # Path, cross-validation and digits, each on a light and on a dark ground.
+    assert len(page.loads) == 6
+    for address in page.loads:
+        assert address.startswith("data:image/png;base64,iVBORw0KGgo")
+        assert len(address) > 10_000
+    assert len(set(page.loads)) == len(page.loads)
+    assert page.anchors == [f"#{name}" for name in page.ids]
+
+
+@pytest.mark.slow
+def test_report_holds_the_numbers_of_a_refit(tour):
+    html = (tour[0] / "sparsestat-tour" / "report.html").read_text(encoding="utf-8")
+    cells = Page(html).cells
+    chapter = _linear_model.diabetes()
+    models, *_, coefficients = chapter.parts
+    for row in models.rows:
+        # The last column is a time.
+        start = cells.index(row[0])
+        assert cells[start : start + 5] == list(row[:5])
+    for row in coefficients.rows:
+        start = cells.index(row[0])
+        assert cells[start : start + 3] == list(row)
+    ours = next(row for row in models.rows if row[0] == "sparsestat LassoCV")
+    peer = next(row for row in models.rows if row[0] == "scikit-learn LassoCV")
+    assert float(ours[4]) <= _linear_model.TOL
+    assert ours[:3] != peer[:3]
+    assert ours[2] == peer[2]
+    assert float(chapter.numbers[-1][0]) < 1e-3
+
+
+@pytest.mark.slow
+def test_digits_are_read_from_few_images():
+    table = _linear_model.digits().parts[0]
+    for row in table.rows:
+        correct, total = map(int, row[1].split(" of "))
+        assert correct >= 0.95 * total
+        assert row[4] == f"{total} of {total}"
+    assert float(table.rows[1][2]) < float(table.rows[0][2])
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_relative_gap_bounds_the_distance_to_the_optimum(positive, intercept):
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((40, 15)), rng.standard_normal(40) + 2.0
+    alpha = 0.1
+
+    def objective(coef, offset):
+        return np.mean((y - X @ coef - offset) ** 2) / 2 + alpha * np.abs(coef).sum()
+
+    model = ReferenceLasso(
+        alpha=alpha, fit_intercept=intercept, positive=positive, tol=1e-12, max_iter=100_000
+    ).fit(X, y)
+    scale = np.var(y) / 2 if intercept else np.mean(y**2) / 2
+    smallest = objective(model.coef_, model.intercept_)
+
+    def gap(coef):
+        return _linear_model.relative_gap(
+            X, y, coef, 0.0 if intercept else None, alpha, positive=positive
+        )
+
+    assert abs(gap(model.coef_)) < 1e-8
+    for size in (1e-3, 1e-1, 1.0):
+        coef = model.coef_ + size * np.abs(rng.standard_normal(15))
+        offset = np.mean(y - X @ coef) if intercept else 0.0
+        assert gap(coef) >= (objective(coef, offset) - smallest) / scale - 1e-12
+
+
+def test_missing_packages_are_named_with_the_command_that_gets_them(monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "rich" else find(name)
+    )
+    assert command.main(["tour"]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "rich" in message
+    assert "matplotlib," not in message
+    assert 'pip install "sparsestat[tour]"' in message
+
+
+@pytest.mark.parametrize("arguments", [[], ["tour", "nonsense"]])
+def test_wrong_arguments_show_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(arguments)
+    assert stop.value.code == 2
+    assert "usage: python -m sparsestat" in capsys.readouterr().err
+
+
+def test_every_listed_family_has_a_title_and_steps():
+    for name in _tour.FAMILIES:
+        module = importlib.import_module(f"sparsestat._tour._{name}")
+        assert module.TITLE
+        assert all(label and callable(step) for label, step in module.STEPS)
+
+
+def _console():
+    return Console(file=io.StringIO(), width=100)
+
+
+def _register(monkeypatch, *steps):
+    module = type(sys)("sparsestat._tour._example")
+    module.TITLE, module.STEPS = "Example", steps
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def test_a_step_without_its_data_is_skipped_and_the_rest_is_shown(monkeypatch, tmp_path):
+    def absent():
+        raise Skipped("Get the data with: pip install something")
+
+    chapter = Chapter("Present", ["A lead."], parts=[Table("T", ["a"], [["1"]], on_screen=True)])
+    _register(monkeypatch, ("Absent data", absent), ("Present data", lambda: chapter))
+    console = _console()
+    assert _run.run_tour(("example",), tmp_path / "new" / "folder", console) == 0
+    line = "Absent data: skipped. Get the data with: pip install something"
+    assert line in console.file.getvalue()
+    assert "A lead." in console.file.getvalue()
+    html = (tmp_path / "new" / "folder" / "report.html").read_text(encoding="utf-8")
+    assert line in html
+    assert "Present" in html
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    console = _console()
+    assert _run.run_tour((), file / "folder", console) == 1
+    assert "Cannot create the folder" in console.file.getvalue()
+
+
+def test_report_escapes_text_and_draws_with_both_palettes(tmp_path):
+    seen = []
+
+    def draw(figure):
+        ax = figure.add_subplot()
+        (line,) = ax.plot([0, 1])
+        seen.append((line.get_color(), ax.xaxis.label.get_color()))
+
+    chapter = Chapter(
+        "a < b & c",
+        ["<script>alert(1)</script>"],
+        numbers=[("1 > 0", "true")],
+        parts=[
+            Table("T<", ["x", "y"], [["<i>", "2"], ["3", "4"]], note="n & m", highlight=1),
+            Figure('A "figure"', draw, size=(2, 1)),
+        ],
+    )
+    page = write_report(tmp_path / "r.html", [("F & G", [chapter])]).read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "<i>" not in page
+    assert "a &lt; b &amp; c" in page
+    assert re.search(r'<tr class="best"><th scope="row">3</th>', page)
+    assert len(seen) == 2
+    assert seen[0][0] != seen[1][0]
+    assert seen[0][1] != seen[1][1]
