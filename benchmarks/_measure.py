@@ -24,6 +24,7 @@ import contextlib
 import ctypes
 import gc
 import importlib.util
+import itertools
 import math
 import statistics
 import sys
@@ -224,7 +225,7 @@ def read_time(points, target, max_extrapolation=MAX_EXTRAPOLATION):
         return Reading(None, "not reached")
     if curve[0][0] <= target:
         return Reading(curve[0][1], "fastest")
-    for left, right in zip(curve, curve[1:]):
+    for left, right in itertools.pairwise(curve):
         if right[0] <= target:
             return Reading(_on_line(left, right, target), "between")
     # A single setting has no slope to follow.

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from ._environment import ROOT
-from ._measure import MEBIBYTE, MAX_EXTRAPOLATION, spread, summarise
+from ._measure import MAX_EXTRAPOLATION, MEBIBYTE, spread, summarise
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ROOT / "docs" / "benchmarks"
@@ -115,6 +115,7 @@ def _race(document, record):
     lines = [
         f"Common accuracy: {record['target']:.0e} ({record['accuracy_name']}); {threads}; "
         f"{'CPU' if clock == 'cpu' else 'wall'} time decides.",
+        f"Thread pools: {', '.join(record['pools'])}.",
         "",
         _verdict(record, summary),
         "",
@@ -231,8 +232,11 @@ def _history(history):
 
 
 def _solver_name(document, entry):
-    version = document["versions"].get(entry["distribution"])
-    name = f"{entry['name']} {version}" if version else entry["name"]
+    distribution = entry["distribution"]
+    version = document["versions"].get(distribution)
+    name = entry["name"]
+    if version:
+        name = name.replace(distribution, f"{distribution} {version}", 1)
     return f"**{name}**" if entry["ours"] else name
 
 

@@ -30,7 +30,7 @@ _DENSE_TOLERANCES = {
 }
 _SPARSE_TOLERANCES = {
     "sparsestat": _OURS,
-    "celer": (1e-4, 1e-5, 1e-6, 1e-7),
+    "celer": (1e-4, 1e-5, 1e-6, 1e-7, 1e-8),
     "skglm": (1e-7, 1e-8, 1e-9, 1e-10),
     "adelie": (1e-11, 1e-12, 1e-13, 1e-14, 1e-15),
     "python-glmnet": (1e-11, 1e-12, 1e-13, 1e-14, 1e-15),
@@ -362,12 +362,12 @@ def _cv_solvers(X, y, alphas):
     return [
         solver("sparsestat", "sparsestat", sparsestat_cv, _OURS[:-2], threads=1),
         solver("celer", "celer", celer_cv, (1e-6, 1e-7, 1e-8), threads=1),
-        solver("adelie", "adelie", adelie_cv, (1e-11, 1e-12, 1e-13), extract=adelie_triple),
+        solver("adelie", "adelie", adelie_cv, (1e-9, 1e-10, 1e-11, 1e-12), extract=adelie_triple),
         solver(
             "python-glmnet",
             "glmnet",
             glmnet_cv,
-            (1e-11, 1e-12, 1e-13),
+            (1e-9, 1e-10, 1e-11, 1e-12),
             threads=1,
             extract=glmnet_triple,
         ),

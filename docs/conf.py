@@ -27,8 +27,6 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates"]
-# The folder of measured tables may be empty in a checkout where nothing was measured.
-suppress_warnings = ["toc.empty_glob"]
 default_role = "code"
 
 html_theme = "pydata_sphinx_theme"

@@ -37,7 +37,7 @@ def test_there_is_a_vignette():
 @pytest.mark.parametrize("path", VIGNETTES, ids=lambda path: path.stem)
 def test_vignette_runs_without_warnings(path, monkeypatch, tmp_path):
     from jupyter_cache import get_cache
-    from jupyter_cache.base import NbBundleIn
+    from jupyter_cache.base import CacheBundleIn
     from nbclient import NotebookClient
 
     # The kernel is a process of its own, and has to load the sources that are tested here.
@@ -66,6 +66,6 @@ def test_vignette_runs_without_warnings(path, monkeypatch, tmp_path):
     assert figures >= 1
 
     cache = get_cache(ROOT / ".vignette_cache")
-    bundle = NbBundleIn(notebook, str(ROOT / "docs" / "vignettes" / path.name))
+    bundle = CacheBundleIn(notebook, str(ROOT / "docs" / "vignettes" / path.name))
     cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     assert cache.match_cache_notebook(read(path)).pk

@@ -5,6 +5,7 @@ import html
 import io
 from importlib import metadata
 from importlib.resources import files
+from typing import Any
 
 from .._version import __version__
 from ._content import Figure, Table
@@ -99,9 +100,10 @@ def _figure(figure: Figure):
 def _png(figure: Figure, mode):
     """Draw a figure with transparent ground and return it as a data URL."""
     import matplotlib
+    from cycler import cycler
     from matplotlib.figure import Figure as Canvas
 
-    settings = {
+    settings: Any = {
         "figure.facecolor": "none",
         "axes.facecolor": "none",
         "savefig.facecolor": "none",
@@ -114,7 +116,7 @@ def _png(figure: Figure, mode):
         "grid.color": _GRID[mode],
         "lines.color": _CYCLE[mode][0],
         "image.cmap": {"light": "gray_r", "dark": "gray"}[mode],
-        "axes.prop_cycle": matplotlib.cycler(color=_CYCLE[mode]),
+        "axes.prop_cycle": cycler(color=_CYCLE[mode]),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titlesize": 11,
@@ -123,7 +125,10 @@ def _png(figure: Figure, mode):
         "legend.frameon": False,
         "legend.labelcolor": _INK[mode],
     }
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **settings}):
+    with matplotlib.rc_context():
+        # The report looks the same whatever the user's own settings are.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(settings)
         canvas = Canvas(figsize=figure.size, layout="constrained")
         figure.draw(canvas)
         buffer = io.BytesIO()

@@ -1,0 +1,3 @@
+"""Generators (``make_*``) and loaders (``load_*``) of data sets."""
+
+__all__: list[str] = []

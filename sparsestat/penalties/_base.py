@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from ..utils._arrays import get_namespace, kernels_for, use_array_api
+from sparsestat.utils._arrays import get_namespace, kernels_for, use_array_api
 
 
 class BoundPenalty(NamedTuple):

@@ -5,11 +5,11 @@ from numbers import Real
 
 import numpy as np
 
-from ..utils._arrays import get_namespace
-from ..utils._sklearn import Interval
-from ..utils._validation import check_penalty_factor
-from ._base import KernelPenalty
-from ._codes import ELASTIC_NET
+from sparsestat.penalties._base import KernelPenalty
+from sparsestat.penalties._codes import ELASTIC_NET
+from sparsestat.utils._arrays import get_namespace
+from sparsestat.utils._sklearn import Interval
+from sparsestat.utils._validation import check_penalty_factor
 
 
 class RowGroupL2(KernelPenalty):
@@ -86,7 +86,8 @@ class RowGroupL2(KernelPenalty):
         norms, xp, device = self._norms(grad0, "grad0")
         factor = check_penalty_factor(self.penalty_factor, norms.shape[0])
         factor = xp.asarray(factor, device=device)
-        ratios = norms / xp.where(factor > 0.0, factor, 1.0)
+        with np.errstate(over="ignore"):
+            ratios = norms / xp.where(factor > 0.0, factor, 1.0)
         return float(xp.max(xp.where(factor > 0.0, ratios, 0.0)))
 
     def conjugate(self, y):

@@ -9,7 +9,7 @@ Nothing is read back to the host: sums are returned as arrays without dimensions
 
 from array_api_compat import array_namespace
 
-from ._codes import ELASTIC_NET
+from sparsestat.penalties._codes import ELASTIC_NET
 
 _UNKNOWN = "code {} is not the code of a penalty"
 

@@ -4,11 +4,11 @@ from numbers import Real
 
 import numpy as np
 
-from ..utils._arrays import get_namespace
-from ..utils._sklearn import Interval
-from ..utils._validation import check_penalty_factor, check_positive_mask
-from ._base import KernelPenalty
-from ._codes import ELASTIC_NET
+from sparsestat.penalties._base import KernelPenalty
+from sparsestat.penalties._codes import ELASTIC_NET
+from sparsestat.utils._arrays import get_namespace
+from sparsestat.utils._sklearn import Interval
+from sparsestat.utils._validation import check_penalty_factor, check_positive_mask
 
 
 class ElasticNet(KernelPenalty):
@@ -98,7 +98,8 @@ class ElasticNet(KernelPenalty):
         pull = xp.where(positive, -grad0, xp.abs(grad0))
         # Without an absolute value only a gradient of zero keeps a coefficient at zero.
         hopeless = xp.where(pull > 0.0, xp.full_like(pull, xp.inf), 0.0)
-        strongest = xp.where(share > 0.0, pull / xp.where(share > 0.0, share, 1.0), hopeless)
+        with np.errstate(over="ignore"):
+            strongest = xp.where(share > 0.0, pull / xp.where(share > 0.0, share, 1.0), hopeless)
         penalized = xp.asarray(factor > 0.0, device=device)
         return float(xp.max(xp.where(penalized & (pull > 0.0), strongest, 0.0)))
 
@@ -108,7 +109,9 @@ class ElasticNet(KernelPenalty):
         l1, l2, positive = (xp.asarray(row, device=device) for row in self.kernel(y.shape[0])[1])
         excess = xp.where(positive != 0.0, y, xp.abs(y)) - l1
         excess = xp.maximum(excess, xp.zeros_like(excess))
-        quadratic = excess * excess / (2.0 * xp.where(l2 > 0.0, l2, 1.0))
+        # Divided by next to nothing it is infinite, as it should be.
+        with np.errstate(over="ignore"):
+            quadratic = excess * excess / (2.0 * xp.where(l2 > 0.0, l2, 1.0))
         indicator = xp.where(excess > 0.0, xp.full_like(excess, xp.inf), 0.0)
         return float(xp.sum(xp.where(l2 > 0.0, quadratic, indicator)))
 

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse
 from sklearn.base import clone
 
-from ..penalties._base import fixpoint_distance
-from ..utils._arrays import get_namespace
+from sparsestat.penalties._base import fixpoint_distance
+from sparsestat.utils._arrays import get_namespace
 
 _ITERATIONS_PER_CHECK = 10
 _POWER_ITERATIONS = 30

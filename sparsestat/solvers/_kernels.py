@@ -156,7 +156,7 @@ def _move(G, q, w, m, support, size, change, sign):
 
 
 @jit
-def gram_gap(code, params, cols, q0, q, w, m, yy):
+def gram_gap(code, params, cols, G, q0, q, w, m, yy):
     """Duality gap of the problem restricted to the working set, from its Gram matrix."""
     penalty = 0.0
     fitted_y = 0.0
@@ -168,7 +168,12 @@ def gram_gap(code, params, cols, q0, q, w, m, yy):
             fitted_q += w[k] * q[k]
     rr = max(yy - fitted_y - fitted_q, 0.0)
     bound = dual_bound(code, params, cols, q, m, yy - fitted_y, rr, np.inf)
-    return 0.5 * rr + penalty - bound
+    gap = 0.5 * rr + penalty - bound
+    y_norm = np.sqrt(yy)
+    for k in range(m):
+        if G[k, k] > 0.0:
+            gap += unpenalised_slack(code, params, cols[k], w[k], q[k], y_norm / np.sqrt(G[k, k]))
+    return gap
 
 
 # --- coordinate descent on the residual --------------------------------------------------
@@ -388,6 +393,37 @@ def dual_bound(code, params, cols, correlations, m, yr, rr, longest):
     return best
 
 
+@jit(inline="always")
+def unpenalised_price(code, params, j, w, reach):
+    """What a unit of correlation of an unpenalised feature costs the dual bound, else zero.
+
+    The conjugate of no penalty is finite at zero only.  If the solution's coefficient
+    is at most B away from zero, a correlation c lowers the bound by at most ``B |c|``;
+    B is taken as twice the larger of the present coefficient and ``||y|| / ||x_j||``.
+    """
+    if zero_slope(code, params, j) > 0.0 or curvature(code, params, j, 1.0) > 0.0:
+        return 0.0
+    return 2.0 * max(abs(w), reach)
+
+
+@jit(inline="always")
+def unpenalised_slack(code, params, j, w, correlation, reach):
+    """What the correlation of an unpenalised feature, if not quite zero, costs the bound."""
+    excess = abs(correlation)
+    if w == 0.0:
+        excess = max(pull(code, params, j, correlation), 0.0)
+    return excess * unpenalised_price(code, params, j, w, reach)
+
+
+@jit
+def total_slack(code, params, w, correlations, norms, y_norm):
+    total = 0.0
+    for j in range(norms.shape[0]):
+        if norms[j] > 0.0:
+            total += unpenalised_slack(code, params, j, w[j], correlations[j], y_norm / norms[j])
+    return total
+
+
 @jit
 def penalty_value(code, params, cols, w, m):
     total = 0.0
@@ -398,7 +434,7 @@ def penalty_value(code, params, cols, w, m):
 
 
 @jit
-def gap_prices(code, params, cols, w, m, out):
+def gap_prices(code, params, cols, w, m, norms, y_norm, out):
     """What a unit of excess correlation costs the duality gap.
 
     A residual whose correlation exceeds the slope at zero by a share s is scaled by
@@ -408,7 +444,12 @@ def gap_prices(code, params, cols, w, m, out):
     total = penalty_value(code, params, cols, w, m)
     for k in range(m):
         bar = zero_slope(code, params, cols[k])
-        out[k] = total / bar if bar > 0.0 else 0.0
+        if bar > 0.0:
+            out[k] = total / bar
+        elif norms[cols[k]] > 0.0:
+            out[k] = unpenalised_price(code, params, cols[k], w[k], y_norm / norms[cols[k]])
+        else:
+            out[k] = 0.0
 
 
 # --- correlations with the residual ------------------------------------------------------
@@ -528,15 +569,15 @@ def csc_norms(data, indptr, offsets, total_weight, out):
 def always_active(code, params, norms, out):
     """Features that every nonzero correlation moves away from zero.
 
-    Those without any penalty come first in ``out``.  Returns how many there are,
-    and how many of them have no penalty.
+    Those without any penalty or sign constraint come first in ``out``.  Returns how
+    many there are, and how many of these come first.
     """
     count = 0
     free = 0
     for j in range(norms.shape[0]):
         if norms[j] > 0.0 and zero_slope(code, params, j) == 0.0:
             out[count] = j
-            if curvature(code, params, j, 1.0) == 0.0:
+            if curvature(code, params, j, 1.0) == 0.0 and value(code, params, j, -1.0) == 0.0:
                 out[count] = out[free]
                 out[free] = j
                 free += 1

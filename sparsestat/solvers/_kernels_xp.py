@@ -8,7 +8,9 @@ back to the host.  With ``scale`` c the objective is
 where ``l1`` and ``l2`` are numbers or one number for each feature.
 """
 
-from ..utils._arrays import get_namespace
+import numpy as np
+
+from sparsestat.utils._arrays import get_namespace
 
 
 def lasso_alpha_max_xp(X, y, l1_factor=1.0, *, scale=1.0, positive=False):
@@ -37,7 +39,8 @@ def lasso_alpha_max_xp(X, y, l1_factor=1.0, *, scale=1.0, positive=False):
     factor = _spread(xp, l1_factor, correlation, device)
     pull = _pull(xp, correlation, positive, device)
     counts = (factor > 0.0) & (pull > 0.0)
-    return xp.max(xp.where(counts, pull / xp.where(counts, factor, 1.0), 0.0))
+    with np.errstate(over="ignore"):
+        return xp.max(xp.where(counts, pull / xp.where(counts, factor, 1.0), 0.0))
 
 
 def lasso_duality_gap_xp(X, y, w, l1, l2, *, scale=1.0, positive=False):
@@ -95,7 +98,10 @@ def lasso_duality_gap_xp(X, y, w, l1, l2, *, scale=1.0, positive=False):
     excess = _pull(xp, correlation, positive, device) - l1
     excess = xp.maximum(excess, xp.zeros_like(excess))
     infeasible = xp.where(excess > 0.0, xp.full_like(excess, xp.inf), 0.0)
-    conjugate = xp.where(l2 > 0.0, 0.5 * excess * excess / xp.where(l2 > 0.0, l2, 1.0), infeasible)
+    # Divided by next to nothing it is infinite, and the other bound is taken.
+    with np.errstate(over="ignore"):
+        ridge = 0.5 * excess * excess / xp.where(l2 > 0.0, l2, 1.0)
+    conjugate = xp.where(l2 > 0.0, ridge, infeasible)
     plain_dual = aligned - loss - xp.sum(conjugate)
 
     gap = primal - xp.maximum(scaled_dual, plain_dual)

@@ -32,6 +32,9 @@ _LONGEST_STEP = 2.5
 _SHARE = 0.99
 """Correlations provably below this share of what a zero bears are not recomputed."""
 
+_SINGULAR = 1e-11
+"""Ratio of pivots below which a Gram matrix is regularised before it is solved."""
+
 _SMALLEST = 1e-17
 """Tolerance, in units of ``||y||^2``, below which rounding prevents any progress."""
 
@@ -100,6 +103,7 @@ class WorkingSetSolver:
         self._last_factor = None, None, None
         self._free = self._free_positions = np.empty(0, dtype=np.int64)
         self._free_inverse = None
+        self._any_unpenalised = False
         self._c = np.empty(p)
         self._live = np.empty(p, dtype=np.int64)
         self._found = np.empty(p, dtype=np.int64)
@@ -111,8 +115,8 @@ class WorkingSetSolver:
             self._reserve(start.size)
             self._append(start)
             self._w[: start.size] = w[start]
-            self._restore_correlations()
         design.set_coefficients(self._cols, self._w, self._m)
+        self._restore_correlations()
         design.correlate(self._c)
 
     @property
@@ -186,13 +190,17 @@ class WorkingSetSolver:
             self._set_residual()
             stopped = progress is not None and bool(progress())
             self.design.dots(self._live, n_live, self._live_dots)
-            if self._admit(code, params, self._live_dots, self._live, n_live) or not settled:
+            if self._admit(code, params, self._live_dots, self._live, n_live):
+                continue
+            if not settled:
+                self._restore_correlations()
                 continue
             exact = self.design.refresh(code, params, self._c, _SHARE)
             solution = self._certify(code, params)
             if solution.gap <= tol:
                 break
             if not self._admit(code, params, self._c[exact], exact, exact.size):
+                self._restore_correlations()
                 inner_tol *= 0.1
                 if inner_tol < _SMALLEST * self.design.yy:
                     break
@@ -213,11 +221,11 @@ class WorkingSetSolver:
         bound = _kernels.dual_bound(
             code, params, self._every, self._c, design.n_features, yr, rr, 1.0 / _SHARE
         )
-        # Were a coefficient without penalty to change by twice its size, a correlation
-        # that is not quite zero could lower the objective by this much.
-        w = self._w[self._free_positions]
-        slack = 2.0 * float(np.abs(self._c[self._free] * w).sum())
-        gap = max(primal - bound, 0.0) + slack + rounding
+        gap = max(primal - bound, 0.0) + rounding
+        if self._any_unpenalised:
+            gap += _kernels.total_slack(
+                code, params, self.w, self._c, design.norms, np.sqrt(design.yy)
+            )
         return Solution(primal, gap, rounding)
 
     def _set_residual(self):
@@ -242,6 +250,7 @@ class WorkingSetSolver:
         count, free = _kernels.always_active(code, params, self.design.norms, self._found)
         features = self._found[:count].copy()
         self._free = features[:free]
+        self._any_unpenalised = count > 0
         self._append(features[~self._member[features]])
         self._locate_free()
         block = self.design.gram_block(self._cols, 0, self._free) if free else np.empty((0, 0))
@@ -308,9 +317,9 @@ class WorkingSetSolver:
         return nonzero < self.design.entries_per_column and size**2 * 8 <= _MAX_GRAM_BYTES
 
     def _restore_correlations(self):
-        if self._gram:
-            m = self._m
-            self._q[:m] = self._q0[:m] - self._G[:m, :m] @ self._w[:m]
+        """Remove the rounding errors that updates have gathered in q."""
+        if self._gram and self._m:
+            self.design.dots(self._cols, self._m, self._q)
 
     def _compact(self, code, params, largest):
         """Drop zeros that the strong rule would not keep, once they are many."""
@@ -358,18 +367,29 @@ class WorkingSetSolver:
         return self._working_gap(code, params) <= tol
 
     def _prices(self, code, params):
-        _kernels.gap_prices(code, params, self._cols, self._w, self._m, self._gap_price)
+        _kernels.gap_prices(
+            code,
+            params,
+            self._cols,
+            self._w,
+            self._m,
+            self.design.norms,
+            np.sqrt(self.design.yy),
+            self._gap_price,
+        )
         return self._gap_price
 
     def _working_gap(self, code, params):
         return _kernels.gram_gap(
-            code, params, self._cols, self._q0, self._q, self._w, self._m, self.design.yy
+            code, params, self._cols, self._G, self._q0, self._q, self._w, self._m, self.design.yy
         )
 
     def _newton(self, code, params):
         """One Newton step on the piece where no coefficient changes its sign."""
         support = np.flatnonzero(self._w[: self._m])
         size = support.size
+        if size == 0:
+            return
         rhs = np.empty(size)
         bend = np.empty(size)
         _kernels.newton_gradient(
@@ -393,7 +413,8 @@ class WorkingSetSolver:
         for jitter in (0.0, 1e-10, 1e-6):
             _kernels.gather_lower(self._G, support, support.size, bend, jitter, H)
             factor, info = dpotrf(H, lower=1, clean=0, overwrite_a=1)
-            if info == 0:
+            pivots = np.diagonal(factor) ** 2
+            if info == 0 and pivots.min() > _SINGULAR * pivots.max():
                 self._last_factor = features, bend, factor
                 return factor
         return None
