@@ -1,6 +1,16 @@
 """Regression estimators with sparse coefficients."""
 
+from sparsestat.linear_model._cv import ElasticNetCV, LassoCV
 from sparsestat.linear_model._elastic_net import ElasticNet, Lasso
 from sparsestat.linear_model._path import lasso_path
+from sparsestat.linear_model._plot import CVDisplay, RegularizationPathDisplay
 
-__all__ = ["ElasticNet", "Lasso", "lasso_path"]
+__all__ = [
+    "CVDisplay",
+    "ElasticNet",
+    "ElasticNetCV",
+    "Lasso",
+    "LassoCV",
+    "RegularizationPathDisplay",
+    "lasso_path",
+]

@@ -1,0 +1,60 @@
+"""Information criteria along a path, and the effective number of parameters."""
+
+import numpy as np
+from scipy import linalg
+
+CRITERIA = ("aic", "bic", "ebic")
+
+
+def fit_statistics(problem, points, l1_ratio, factors, criterion):
+    """Values of an information criterion at every point of a path.
+
+    Parameters
+    ----------
+    problem : Problem
+        The data behind the path.
+    points : list of PathPoint
+        The path.
+    l1_ratio : float
+        Share of the l1 penalty.
+    factors : ndarray of shape (n_features,)
+        Relative penalties.
+    criterion : {"aic", "bic", "ebic"}
+        Which one.
+
+    Returns
+    -------
+    values : ndarray of shape (n_alphas,)
+        Infinite where more than half as many coefficients as rows are nonzero though
+        features are no fewer than rows.
+    """
+    n, p = problem.total_weight, problem.n_features
+    price = {"aic": 2.0, "bic": np.log(n), "ebic": np.log(n) + 2 * np.log(p)}[criterion]
+    values = np.empty(len(points))
+    # A fit that explains everything must not make the criterion infinitely good.
+    floor = np.finfo(np.float64).eps * problem.design.yy
+    for i, point in enumerate(points):
+        residual = max(residual_sum_of_squares(problem, point), floor)
+        size = degrees_of_freedom(problem, point, l1_ratio, factors)
+        values[i] = n * np.log(max(residual, np.finfo(np.float64).tiny) / n) + price * size
+        if p >= n and size > max(n / 2, 1):
+            values[i] = np.inf
+    return values
+
+
+def residual_sum_of_squares(problem, point):
+    """Weighted sum of squared residuals of one point."""
+    design = problem.design
+    order = np.arange(point.features.size)
+    design.set_coefficients(point.features, point.values, order.size)
+    return design.squares()[0]
+
+
+def degrees_of_freedom(problem, point, l1_ratio, factors):
+    """Trace of the map from response to fit, on the support's smooth piece."""
+    if l1_ratio == 1.0 or point.features.size == 0:
+        return float(point.features.size)
+    gram = problem.design.gram_block(point.features, 0, point.features)
+    gram = 0.5 * (gram + gram.T)
+    ridge = problem.total_weight * point.alpha * (1.0 - l1_ratio) * factors[point.features]
+    return float(np.trace(linalg.lstsq(gram + np.diag(ridge), gram)[0]))
