@@ -87,6 +87,7 @@ def measure(options, arguments):
     unknown = sorted(set(options.only) - set(keys))
     if unknown:
         raise SystemExit(f"no problem {', '.join(unknown)}; there are {', '.join(keys)}")
+    load = _environment.load_average()
     records = []
     for problem in problems:
         if options.only and problem.key not in options.only:
@@ -111,6 +112,7 @@ def measure(options, arguments):
         "family": options.command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python -m benchmarks", *arguments]),
+        "load_before": load,
         **_environment.describe(distributions),
         "problems": records,
     }

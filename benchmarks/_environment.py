@@ -93,6 +93,14 @@ def cpu_model():
     return platform.processor() or platform.machine()
 
 
+def load_average():
+    """Return the load of the last minute, or None where the system does not tell.
+
+    Others' work disturbs wall times most, where several threads share a race.
+    """
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
 def commit():
     """Return the short hash of the commit, and whether the package differs from it."""
     short = _git("rev-parse", "--short", "HEAD")

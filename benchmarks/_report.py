@@ -100,11 +100,14 @@ def _provenance(document, record):
         f"{document['cpu']} ({document['cores']} cores), {document['system']}, "
         f"Python {document['python']}"
     )
+    repeats = f"{record['repeats']} repeat" + "s" * (record["repeats"] != 1)
+    load = document["load_before"]
+    busy = "" if load is None else f", load {load:.1f} before the run"
     base = ("numpy", "scipy", "scikit-learn", "numba")
     versions = ", ".join(f"{name} {document['versions'][name]}" for name in base)
     return (
-        f"Sizes: {sizes}. {record['repeats']} repeats on {document['date'][:10]}, commit "
-        f"`{document['commit']}`{dirty}, {where}, {versions}: `{document['command']}`"
+        f"Sizes: {sizes}. {repeats} on {document['date'][:10]}, commit "
+        f"`{document['commit']}`{dirty}, {where}{busy}, {versions}: `{document['command']}`"
     )
 
 

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -127,7 +128,17 @@ def skip_foreign_members(app, what, name, obj, skip, options):
     return True if not module.startswith("sparsestat") else None
 
 
+def escape_types(app, what, name, obj, options, lines):
+    """Keep a shape such as ``(n_features_in_,)`` from being read as a link target."""
+    for i, line in enumerate(lines):
+        declaration, colon, kind = line.partition(" : ")
+        if colon and re.fullmatch(r"[\w*, ]+", declaration):
+            lines[i] = declaration + colon + re.sub(r"(?<=\w)_(?=\W|$)", r"\_", kind)
+
+
 def setup(app):
     """Hook the steps above into the build."""
     write_sources()
     app.connect("autodoc-skip-member", skip_foreign_members)
+    # Before numpydoc rewrites the sections.
+    app.connect("autodoc-process-docstring", escape_types, priority=100)

@@ -131,9 +131,22 @@ def _png(figure: Figure, mode):
         matplotlib.rcParams.update(settings)
         canvas = Canvas(figsize=figure.size, layout="constrained")
         figure.draw(canvas)
+        if mode == "dark":
+            _invert_greys(canvas)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png", dpi=144)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _invert_greys(canvas):
+    """Turn the fixed greys in which Displays draw auxiliary lines into greys for dark ground."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.lines import Line2D
+
+    for line in canvas.findobj(Line2D):
+        red, green, blue = to_rgb(line.get_color())
+        if red == green == blue:
+            line.set_color((1.0 - red,) * 3)
 
 
 def _versions():

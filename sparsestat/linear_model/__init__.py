@@ -2,6 +2,7 @@
 
 from sparsestat.linear_model._cv import ElasticNetCV, LassoCV
 from sparsestat.linear_model._elastic_net import ElasticNet, Lasso
+from sparsestat.linear_model._multitask import MultiTaskLasso
 from sparsestat.linear_model._path import lasso_path
 from sparsestat.linear_model._plot import CVDisplay, RegularizationPathDisplay
 
@@ -11,6 +12,7 @@ __all__ = [
     "ElasticNetCV",
     "Lasso",
     "LassoCV",
+    "MultiTaskLasso",
     "RegularizationPathDisplay",
     "lasso_path",
 ]

@@ -24,7 +24,7 @@ from sparsestat.utils._sklearn import (
     _fit_context,
     with_callbacks,
 )
-from sparsestat.utils._threads import run_in_threads
+from sparsestat.utils._threads import run_in_threads, single_threaded_blas
 from sparsestat.utils._validation import (
     check_alphas,
     check_frequency_weights,
@@ -98,8 +98,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         folds = self._folds(X, y) if self.criterion == "cv" else []
         context = self._init_callback_context(max_subtasks=None, sequential_subtasks=False)
         with FitTicker(self, context, *given) as ticker:
-            (problem,) = run_in_threads(lambda _: self._problem(X, y, weights), [None])
-            grids = run_in_threads(lambda ratio: self._grid(problem, ratio), l1_ratios)
+            grids = self._grids(X, y, weights, l1_ratios)
             jobs = [(ratio, grid, None) for ratio, grid in zip(l1_ratios, grids)]
             jobs += [(ratio, grid, fold) for fold in folds for ratio, grid in zip(l1_ratios, grids)]
 
@@ -135,10 +134,15 @@ class _ElasticNetCVBase(SparseLinearModel):
             problem, l1_ratio, self._factors, self._mask, tol=self.tol, max_iter=self.max_iter
         )
 
-    def _grid(self, problem, l1_ratio):
+    def _grids(self, X, y, weights, l1_ratios):
         if not isinstance(self.alphas, Integral):
-            return check_alphas(self.alphas)
-        return alpha_grid(self._path(problem, l1_ratio).alpha_max(), self.alphas, self.eps)
+            return [check_alphas(self.alphas)] * len(l1_ratios)
+        with single_threaded_blas():
+            problem = self._problem(X, y, weights)
+            return [
+                alpha_grid(self._path(problem, ratio).alpha_max(), self.alphas, self.eps)
+                for ratio in l1_ratios
+            ]
 
     def _run_path(self, X, y, weights, l1_ratio, grid, fold):
         """A path on all rows or on those of one fold, and its errors on the rows left out."""
@@ -210,9 +214,10 @@ class _ElasticNetCVBase(SparseLinearModel):
             setattr(self, name, value)
         self.objective_, self.dual_gap_ = point.objective, point.dual_gap
         self.converged_, self.n_iter_ = point.converged, point.n_iter
-        warn_unless_converged(points, self.tol, problem, stacklevel=5)
+        warn_unless_converged(points, self.tol, problem.tolerance(self.tol), stacklevel=5)
         for fold_problem, fold_points, _ in fold_paths:
-            warn_unless_converged(fold_points, self.tol, fold_problem, stacklevel=5)
+            required = fold_problem.tolerance(self.tol)
+            warn_unless_converged(fold_points, self.tol, required, stacklevel=5)
 
     def _drop_axis(self, array):
         return array[0] if len(array) == 1 else array

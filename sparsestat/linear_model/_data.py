@@ -49,6 +49,10 @@ class Problem:
         """Number of features."""
         return self.design.n_features
 
+    def tolerance(self, tol):
+        """Largest duality gap, in the units of the documented objective, that tol allows."""
+        return 0.5 * tol * self.design.yy / self.total_weight
+
     def intercept(self, coef):
         """Intercept that belongs to coefficients of the centred problem."""
         support = np.flatnonzero(coef)
@@ -126,43 +130,66 @@ def problem_from_moments(moments, *, fit_intercept):
 def _dense_problem(X, y, weights, fit_intercept):
     from sparsestat.solvers._designs import DenseDesign
 
-    n_samples, n_features = X.shape
-    x_mean = np.zeros(n_features)
     y, y_mean = _centre_response(y, weights, fit_intercept)
-    total = float(n_samples) if weights is None else float(weights.sum())
-    if not fit_intercept and weights is None:
-        return Problem(
-            DenseDesign(np.asarray(X, dtype=np.float64, order="F"), y), x_mean, 0.0, total
-        )
-    columns = np.array(X, dtype=np.float64, order="F")
-    if fit_intercept:
-        # The second pass removes the rounding error of the first mean.
-        for _ in range(2):
-            shift = columns.mean(axis=0) if weights is None else weights @ columns / total
-            columns -= shift
-            x_mean += shift
-        spread = np.abs(columns).max(axis=0)
-        columns[:, spread <= _ROUNDING * np.abs(x_mean)] = 0.0
-    if weights is not None:
-        columns *= np.sqrt(weights)[:, None]
+    columns, x_mean, total = centred_columns(X, weights, fit_intercept)
     return Problem(DenseDesign(columns, y), x_mean, y_mean, total)
 
 
 def _sparse_problem(X, y, weights, fit_intercept):
     from sparsestat.solvers._designs import SparseDesign
 
-    n_samples, n_features = X.shape
     y, y_mean = _centre_response(y, weights, fit_intercept)
-    total = float(n_samples) if weights is None else float(weights.sum())
-    x_mean = np.zeros(n_features)
-    if fit_intercept:
-        x_mean = (X.T @ np.ones(n_samples) if weights is None else X.T @ weights) / total
-    if weights is not None:
-        data = X.data * np.sqrt(weights)[X.indices]
-        X = sparse.csc_array((data, X.indices, X.indptr), shape=X.shape)
+    X, x_mean, total = centred_columns(X, weights, fit_intercept)
     return Problem(
         SparseDesign(X, y, x_mean, total if fit_intercept else 0.0), x_mean, y_mean, total
     )
+
+
+def centred_columns(X, weights, fit_intercept):
+    """Weighted columns, centred if X is dense.
+
+    Parameters
+    ----------
+    X : ndarray or CSC array of shape (n_samples, n_features)
+        Finite numbers; not modified.
+    weights : ndarray of shape (n_samples,) or None
+        Frequencies.
+    fit_intercept : bool
+        Whether to centre. Columns of a sparse X are left where they are.
+
+    Returns
+    -------
+    columns : ndarray in Fortran order or CSC array, float64
+        Columns times the square roots of the weights; X itself where nothing is to do.
+    means : ndarray of shape (n_features,)
+        Weighted means, zeros without an intercept.
+    total_weight : float
+        Sum of the weights.
+    """
+    n_samples, n_features = X.shape
+    means = np.zeros(n_features)
+    total = float(n_samples) if weights is None else float(weights.sum())
+    if sparse.issparse(X):
+        if fit_intercept:
+            means = (X.T @ np.ones(n_samples) if weights is None else X.T @ weights) / total
+        if weights is not None:
+            data = X.data * np.sqrt(weights)[X.indices]
+            X = sparse.csc_array((data, X.indices, X.indptr), shape=X.shape)
+        return X, means, total
+    if not fit_intercept and weights is None:
+        return np.asarray(X, dtype=np.float64, order="F"), means, total
+    columns = np.array(X, dtype=np.float64, order="F")
+    if fit_intercept:
+        # The second pass removes the rounding error of the first mean.
+        for _ in range(2):
+            shift = columns.mean(axis=0) if weights is None else weights @ columns / total
+            columns -= shift
+            means += shift
+        spread = np.abs(columns).max(axis=0)
+        columns[:, spread <= _ROUNDING * np.abs(means)] = 0.0
+    if weights is not None:
+        columns *= np.sqrt(weights)[:, None]
+    return columns, means, total
 
 
 def _centre_response(y, weights, fit_intercept):

@@ -30,6 +30,17 @@ FIT_GRAM_LIMIT = 300
 """Features up to which a single fit to tall data works on cross products."""
 
 
+def refuse_no_penalty(alpha):
+    """Send those who want no penalty at all to an estimator that is made for it."""
+    if alpha == 0:
+        raise ValueError(
+            "alpha=0 asks for least squares without a penalty, for which "
+            "sklearn.linear_model.LinearRegression is made; alpha must be positive. "
+            "Lasso and ElasticNet leave single features unpenalised if their penalty_factor "
+            "is zero."
+        )
+
+
 class SparseLinearModel(CallbackSupportMixin, SelectorMixin, RegressorMixin, BaseEstimator):
     """What every linear regression with sparse coefficients shares once it is fitted."""
 
@@ -57,6 +68,23 @@ class SparseLinearModel(CallbackSupportMixin, SelectorMixin, RegressorMixin, Bas
         """The coefficients as a CSR array of shape (1, n_features) or (n_targets, n_features)."""
         check_is_fitted(self)
         return sparse.csr_array(np.atleast_2d(self.coef_))
+
+    def inverse_transform(self, X):
+        """Put columns that :meth:`transform` selected back among zeros.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_selected_features)
+            Selected columns; there may be none.
+
+        Returns
+        -------
+        X_original : array of shape (n_samples, n_features)
+            The columns at their places, zeros elsewhere.
+        """
+        if not np.any(self.get_support()) and np.ndim(X) == 2 and np.shape(X)[1] == 0:
+            return np.zeros((np.shape(X)[0], self.n_features_in_))
+        return super().inverse_transform(X)
 
     def _get_support_mask(self):
         check_is_fitted(self)
@@ -115,7 +143,7 @@ class _ElasticNetBase(SparseLinearModel):
         ConvergenceWarning
             If the duality gap exceeds the tolerance.
         """
-        self._refuse_no_penalty()
+        refuse_no_penalty(self.alpha)
         if is_dask_collection(X):
             return self.fit_gram(GramAccumulator.from_dask(X, y, sample_weight))
         given = X, y, sample_weight
@@ -169,7 +197,7 @@ class _ElasticNetBase(SparseLinearModel):
             If the duality gap, to which the rounding error of the cross products
             counts, exceeds the tolerance.
         """
-        self._refuse_no_penalty()
+        refuse_no_penalty(self.alpha)
         if not isinstance(moments, GramAccumulator):
             raise TypeError(f"moments must be a GramAccumulator, got {type(moments).__name__}.")
         if moments.n_targets != 1:
@@ -186,14 +214,6 @@ class _ElasticNetBase(SparseLinearModel):
             with FitTicker(self, context, None) as ticker:
                 self._solve(problem, factors, positive, start, np.float64, ticker)
         return self
-
-    def _refuse_no_penalty(self):
-        if self.alpha == 0:
-            raise ValueError(
-                "alpha=0 asks for least squares without a penalty, for which "
-                "sklearn.linear_model.LinearRegression is made; alpha must be positive. "
-                "To leave some features unpenalised, set their penalty_factor to zero."
-            )
 
     def _start(self):
         coef = getattr(self, "coef_", None)
@@ -228,9 +248,9 @@ class _ElasticNetBase(SparseLinearModel):
         self.dual_gap_ = gap / problem.total_weight + point.rounding
         self.n_iter_ = point.n_iter
         point.dual_gap = self.dual_gap_
-        required = 0.5 * self.tol * problem.design.yy / problem.total_weight
+        required = problem.tolerance(self.tol)
         self.converged_ = point.converged = bool(self.dual_gap_ <= required)
-        warn_unless_converged([point], self.tol, problem, stacklevel=5)
+        warn_unless_converged([point], self.tol, required, stacklevel=5)
 
 
 class Lasso(_ElasticNetBase):

@@ -1,10 +1,12 @@
 """Solutions along a descending sequence of penalty strengths."""
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from sparsestat.linear_model._data import correlations_from_rows, make_problem
@@ -306,7 +308,7 @@ def lasso_path(
         else:
             grid = check_alphas(alphas)
         points = [path.at(alpha) for alpha in grid]
-    warn_unless_converged(points, tol, problem, stacklevel=3)
+    warn_unless_converged(points, tol, problem.tolerance(tol), stacklevel=3)
     return grid, coefficient_matrix(points, X), np.array([point.dual_gap for point in points])
 
 
@@ -324,17 +326,12 @@ def coefficient_matrix(points, X):
     return coefs
 
 
-def warn_unless_converged(points, tol, problem, stacklevel):
+def warn_unless_converged(points, tol, required, stacklevel):
     """One warning for all points that missed the tolerance."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-
     missed = [point for point in points if not point.converged and not point.stopped]
     if not missed:
         return
     worst = max(missed, key=lambda point: point.dual_gap)
-    required = 0.5 * tol * problem.design.yy / problem.total_weight
     where = f"alpha={worst.alpha:.6g}"
     if len(points) > 1:
         where = f"{len(missed)} of {len(points)} penalty strengths, the worst at {where}"

@@ -97,7 +97,7 @@ def fista(
     -------
     result : FistaResult
         The coefficients, the number of iterations, the accuracy attained and whether
-        it is within ``tol``.  No warning is issued otherwise: that is the caller's.
+        it is within ``tol``.  To warn otherwise is up to the caller.
 
     See Also
     --------

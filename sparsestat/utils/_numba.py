@@ -31,7 +31,7 @@ def jit(function=None, **options):
     if function is None:
         return functools.partial(jit, **options)
     global _warned
-    options = {"nogil": True, **options}
+    options = {"nogil": True, "error_model": "numpy", **options}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError as error:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.linear_model import Lasso
 
 from benchmarks import linear_model
 from benchmarks._measure import Race
@@ -33,8 +34,6 @@ def test_gaps_bound_the_suboptimality_from_above():
 
     def objective(coef):
         return np.sum((y - X @ coef) ** 2) / 2 + len(y) * alpha * np.abs(coef).sum()
-
-    from sklearn.linear_model import Lasso
 
     best = Lasso(alpha=alpha, fit_intercept=False, tol=1e-14, max_iter=10**6).fit(X, y).coef_
     assert lasso_gaps(X, y, [alpha], best[:, None])[0] < 1e-12
@@ -117,3 +116,24 @@ def test_recomputed_gaps_fall_with_the_tolerance(key):
     attained = [case.accuracy(solver.extract(call(tol))) for tol in (1e-2, 1e-4, 1e-6)]
     assert attained[0] > 10 * attained[1] > 100 * attained[2] > 0
     assert attained[2] < 1e-5
+
+
+def test_a_cross_validated_fit_is_judged_by_its_path_too():
+    X, y = autoregressive_regression(40, 30, rho=0.3, n_nonzero=4)
+    y = y + 3
+    alphas = alpha_grid(X, y, 0.1, 5, fit_intercept=True)
+
+    class Model:
+        def __init__(self, tol):
+            fits = [Lasso(alpha=alpha, tol=tol, max_iter=10**5).fit(X, y) for alpha in alphas]
+            self.alphas_ = alphas
+            self.coef_path_ = np.column_stack([fit.coef_ for fit in fits])
+
+    model = Model(1e-12)
+    final = Lasso(alpha=alphas[2], tol=1e-12, max_iter=10**5).fit(X, y)
+    model.coef_, model.intercept_, model.alpha_ = final.coef_, final.intercept_, alphas[2]
+    assert linear_model._selected_gap(X, y, linear_model._selected(model)) < 1e-10
+    model.coef_path_ = Model(1e-1).coef_path_
+    assert linear_model._selected_gap(X, y, linear_model._selected(model)) > 1e-4
+    del model.coef_path_
+    assert linear_model._selected_gap(X, y, linear_model._selected(model)) < 1e-10

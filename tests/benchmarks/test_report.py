@@ -66,6 +66,7 @@ def document(*records, date="2030-01-02T03:04:05+00:00", commit="abc1234"):
         "system": "Linux",
         "cpu": "A CPU",
         "cores": 2,
+        "load_before": 0.25,
         "versions": {
             "numpy": "2.0",
             "scipy": "1.0",
@@ -87,6 +88,8 @@ def test_a_won_race():
     assert "samples 1,000, ratio 0.01" in page
     assert "commit `abc1234`" in page
     assert "openblas: 1" in page
+    assert "2 repeats on 2030-01-02" in page
+    assert "load 0.2 before the run" in page
 
 
 def test_a_lost_race_is_shown_too():

@@ -1,0 +1,1 @@
+"""What every public estimator promises, checked for all of them alike."""

@@ -1,0 +1,339 @@
+"""What every public estimator promises beyond scikit-learn's own checks: its data."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ._cases import CASES, for_each, of
+
+ROOT = Path(__file__).parents[2]
+NAMES = [f"column {i}" for i in range(8)]
+
+takes_weights = pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name) for case in CASES if case.takes_weights]
+)
+
+
+def fitted_arrays(estimator):
+    """Everything numeric that a fit has learned."""
+    found = {}
+    for name, value in vars(estimator).items():
+        if name.endswith("_") and not name.startswith("_"):
+            value = value.toarray() if sparse.issparse(value) else value
+            if isinstance(value, float | int | np.ndarray):
+                found[name] = np.asarray(value)
+    assert found
+    return found
+
+
+def assert_identical(first, second):
+    """The same bits in every fitted attribute."""
+    first, second = fitted_arrays(first), fitted_arrays(second)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def assert_same_model(first, second, X, rtol=1e-5):
+    """The same predictions, as near as the tolerance of two fits lets them be."""
+    expected = first.predict(X)
+    np.testing.assert_allclose(second.predict(X), expected, rtol=0, atol=rtol * np.std(expected))
+
+
+# --- containers --------------------------------------------------------------------------
+
+
+@for_each
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_feature_names(case, frame):
+    X, y, _ = case.data()
+    table = frame(dict(zip(NAMES, X.T)))
+    estimator = case.make().fit(table, y)
+    assert list(estimator.feature_names_in_) == NAMES
+    expected = case.make().fit(X, y).predict(X)
+    np.testing.assert_allclose(estimator.predict(table), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.predict(table[NAMES[::-1]])
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.predict(table.rename({NAMES[0]: "other"}, **_columns(frame)))
+    if hasattr(estimator, "get_feature_names_out"):
+        kept = estimator.get_feature_names_out()
+        assert list(kept) == list(np.array(NAMES)[estimator.get_support()])
+        for output in ("pandas", "polars"):
+            shown = estimator.set_output(transform=output).transform(table)
+            assert type(shown).__module__.startswith(output)
+            assert list(shown.columns) == list(kept)
+            np.testing.assert_array_equal(shown.to_numpy(), X[:, estimator.get_support()])
+
+
+def _columns(frame):
+    return {"axis": "columns"} if frame is pd.DataFrame else {}
+
+
+@for_each
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "dok"])
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+def test_sparse_equals_dense(case, form, kind):
+    X, y, weights = case.data()
+    X[np.abs(X) < 1.0] = 0.0
+    data = getattr(sparse, f"{form}_{kind}")(X)
+    if not case.tags.input_tags.sparse:
+        with pytest.raises(TypeError, match="[Ss]parse"):
+            case.make().fit(data, y)
+        return
+    options = {"sample_weight": weights} if case.takes_weights else {}
+    dense = case.make().fit(X, y, **options)
+    estimator = case.make().fit(data, y, **options)
+    assert_same_model(dense, estimator, X)
+    np.testing.assert_allclose(estimator.predict(data), estimator.predict(X), rtol=1e-10)
+
+
+@for_each
+def test_sparse_with_wide_indices(case):
+    if not case.tags.input_tags.sparse:
+        pytest.skip("takes no sparse data, which another test confirms")
+    X, y, _ = case.data()
+    narrow = sparse.csc_array(X * (np.abs(X) > 1.0))
+    wide = narrow.copy()
+    wide.indices, wide.indptr = narrow.indices.astype(np.int64), narrow.indptr.astype(np.int64)
+    assert_identical(case.make().fit(narrow, y), case.make().fit(wide, y))
+
+
+@for_each
+def test_float32_is_only_the_container(case):
+    X, y, _ = case.data()
+    X = X.astype(np.float32)
+    single = case.make().fit(X, y)
+    double = case.make().fit(X.astype(np.float64), y)
+    assert single.coef_.dtype == np.float32 and double.coef_.dtype == np.float64
+    np.testing.assert_array_equal(single.coef_, double.coef_.astype(np.float32))
+    for name in ("objective_", "dual_gap_", "alpha_"):
+        if hasattr(double, name):
+            assert getattr(single, name) == getattr(double, name)
+
+
+@for_each
+@pytest.mark.parametrize("kind", ["integers", "objects", "lists"])
+def test_other_numbers(case, kind):
+    X, y, _ = case.data()
+    X, y = np.rint(10 * X), np.rint(10 * y)
+    given = {
+        "integers": lambda a: a.astype(np.int32),
+        "objects": lambda a: a.astype(object),
+        "lists": np.ndarray.tolist,
+    }[kind]
+    assert_identical(case.make().fit(given(X), given(y)), case.make().fit(X, y))
+
+
+# --- weights -----------------------------------------------------------------------------
+
+
+@takes_weights
+def test_a_weight_is_a_number_of_rows(case):
+    X, y, weights = case.data()
+    weights[:5] = 0.0
+    rows = np.repeat(np.arange(len(X)), weights.astype(int))
+    weighted = case.make(**case.counting).fit(X, y, sample_weight=weights)
+    repeated = case.make(**case.counting).fit(X[rows], y[rows])
+    assert_same_model(repeated, weighted, X, rtol=1e-6)
+    if hasattr(repeated, "objective_"):
+        assert weighted.objective_ == pytest.approx(repeated.objective_, rel=1e-9)
+
+
+@takes_weights
+def test_a_common_factor_of_the_weights_does_not_matter(case):
+    X, y, weights = case.data()
+    reference = case.make().fit(X, y, sample_weight=weights)
+    for factor in (1e-3, 7.0):
+        assert_same_model(reference, case.make().fit(X, y, sample_weight=factor * weights), X)
+    plain = case.make().fit(X, y)
+    assert_same_model(plain, case.make().fit(X, y, sample_weight=np.ones(len(X))), X)
+    assert_same_model(plain, case.make().fit(X, y, sample_weight=2.0), X)
+
+
+# --- memory ------------------------------------------------------------------------------
+
+
+@for_each
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(40, 8), (20, 30)], ids=["tall", "wide"])
+def test_read_only_data_and_no_mutation(case, order, shape, tmp_path):
+    X, y, weights = case.data(*shape)
+    X = np.asarray(X, order=order)
+    kept = copy.deepcopy((X, y, weights))
+    options = {"sample_weight": weights} if case.takes_weights else {}
+    reference = case.make().fit(X, y, **options)
+    for array, before in zip((X, y, weights), kept):
+        np.testing.assert_array_equal(array, before)
+        array.flags.writeable = False
+    assert_identical(reference, case.make().fit(X, y, **options))
+    joblib.dump((X, y, weights), tmp_path / "data")
+    X, y, weights = joblib.load(tmp_path / "data", mmap_mode="r")
+    assert isinstance(X, np.memmap) and not X.flags.writeable
+    options = {"sample_weight": weights} if case.takes_weights else {}
+    mapped = case.make().fit(X, y, **options)
+    assert_identical(reference, mapped)
+    np.testing.assert_array_equal(mapped.predict(X), reference.predict(kept[0]))
+
+
+@for_each
+def test_read_only_sparse_data_and_no_mutation(case):
+    if not case.tags.input_tags.sparse:
+        pytest.skip("takes no sparse data, which another test confirms")
+    X, y, weights = case.data()
+    data = sparse.csc_array(X * (np.abs(X) > 1.0))
+    parts = data.data, data.indices, data.indptr
+    kept = copy.deepcopy(parts)
+    options = {"sample_weight": weights} if case.takes_weights else {}
+    reference = case.make().fit(data, y, **options)
+    for part, before in zip(parts, kept):
+        np.testing.assert_array_equal(part, before)
+        part.flags.writeable = False
+    assert_identical(reference, case.make().fit(data, y, **options))
+
+
+@pytest.mark.parametrize("case, parameter", of(CASES, "penalty_factor", "positive"))
+def test_array_parameters_are_left_alone(case, parameter):
+    X, y, _ = case.data()
+    value = {"penalty_factor": np.r_[0.0, np.ones(7)], "positive": np.arange(8) < 3}[parameter]
+    before = value.copy()
+    value.flags.writeable = False
+    estimator = case.make(**{parameter: value}).fit(X, y)
+    assert estimator.get_params()[parameter] is value
+    np.testing.assert_array_equal(value, before)
+
+
+# --- the same result everywhere ----------------------------------------------------------
+
+
+@for_each
+def test_fits_are_deterministic(case):
+    X, y, _ = case.data(30, 50)
+    reference = case.make().fit(X, y)
+    again = reference.predict(X)
+    assert_identical(reference, case.make().fit(X, y))
+    np.testing.assert_array_equal(reference.fit(X, y).predict(X), again)
+    if "n_jobs" in case.parameters:
+        for n_jobs in (1, 2, 5, -1):
+            assert_identical(reference, case.make(n_jobs=n_jobs).fit(X, y))
+
+
+IN_ANOTHER_PROCESS = """
+import pickle, sys
+import numpy as np
+with open(sys.argv[1], "rb") as file:
+    for estimator, X, expected in pickle.load(file):
+        np.testing.assert_array_equal(estimator.predict(X), expected)
+print("same")
+"""
+
+
+def test_pickles_predict_in_a_new_process(tmp_path):
+    parcels = []
+    for case in CASES:
+        X, y, _ = case.data()
+        estimator = case.make().fit(X, y)
+        parcels.append((estimator, X, estimator.predict(X)))
+    path = tmp_path / "parcels"
+    path.write_bytes(pickle.dumps(parcels))
+    result = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS, str(path)],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.strip() == "same", result.stderr
+
+
+@for_each
+def test_copies_and_clones(case):
+    X, y, _ = case.data()
+    estimator = case.make().fit(X, y)
+    copied = copy.deepcopy(estimator)
+    assert_identical(estimator, copied)
+    copied.coef_[...] = 0.0
+    assert np.any(estimator.coef_)
+    fresh = clone(estimator)
+    assert fresh.get_params() == estimator.get_params()
+    assert not [name for name in vars(fresh) if name.endswith("_") and not name.startswith("_")]
+
+
+@for_each
+def test_a_fit_leaves_nothing_else_behind(case):
+    X, y, _ = case.data()
+    estimator = case.make().fit(X, y)
+    allowed = {"_sklearn_output_config"}
+    left = set(vars(estimator)) - set(case.parameters) - allowed
+    assert {name for name in left if not name.endswith("_") or name.startswith("_")} == set()
+
+
+@for_each
+def test_predict_is_thread_safe(case):
+    X, y, _ = case.data(200)
+    estimator = case.make().fit(X, y)
+    before = dict(vars(estimator))
+    expected = estimator.predict(X)
+    with ThreadPoolExecutor(8) as pool:
+        for prediction in pool.map(lambda _: estimator.predict(X), range(100)):
+            np.testing.assert_array_equal(prediction, expected)
+    assert vars(estimator).keys() == before.keys()
+    assert all(vars(estimator)[name] is value for name, value in before.items())
+
+
+@for_each
+def test_fits_in_threads(case):
+    X, y, _ = case.data(30, 50)
+    reference = case.make().fit(X, y)
+    with ThreadPoolExecutor(4) as pool:
+        for estimator in pool.map(lambda _: case.make().fit(X, y), range(8)):
+            assert_identical(reference, estimator)
+
+
+# --- composition -------------------------------------------------------------------------
+
+
+@for_each
+def test_pipeline_search_and_scores(case):
+    X, y, _ = case.data(60)
+    parameter = "alpha" if "alpha" in case.parameters else "fit_intercept"
+    grid = {"alpha": [100.0, 0.01], "fit_intercept": [False, True]}[parameter]
+    table = pd.DataFrame(X, columns=NAMES)
+    pipeline = make_pipeline(StandardScaler(), case.make()).set_output(transform="pandas")
+    step = pipeline.steps[-1][0]
+    search = GridSearchCV(pipeline, {f"{step}__{parameter}": grid}, cv=3).fit(table, y)
+    assert search.best_params_ == {f"{step}__{parameter}": grid[1]}
+    assert search.best_score_ > 0.9
+    assert list(search.best_estimator_[-1].feature_names_in_) == NAMES
+    scores = cross_val_score(case.make(), table, y, cv=3)
+    assert np.all(scores > 0.9)
+
+
+@for_each
+def test_a_selector_hands_on_what_it_kept(case):
+    if not hasattr(case.cls, "get_support"):
+        pytest.skip("selects no features")
+    X, y, _ = case.data()
+    estimator = case.make().fit(X, y)
+    kept = estimator.get_support()
+    np.testing.assert_array_equal(kept, np.any(np.atleast_2d(estimator.coef_) != 0, axis=0))
+    np.testing.assert_array_equal(estimator.transform(X), X[:, kept])
+    np.testing.assert_array_equal(estimator.inverse_transform(X[:, kept]), X * kept)
+    np.testing.assert_array_equal(
+        estimator.sparse_coef_.toarray(), np.atleast_2d(estimator.coef_)
+    )
