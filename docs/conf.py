@@ -24,7 +24,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates"]
@@ -35,6 +35,10 @@ html_title = "sparsestat"
 html_static_path = ["_static"]
 html_css_files = ["sparsestat.css"]
 html_show_sourcelink = False
+# Pages without a tree below them use the whole width.
+html_sidebars = {
+    name: [] for name in ("getting_started", "choosing", "contributing", "changes", "vignettes/*")
+}
 html_theme_options = {
     "logo": {"text": "sparsestat"},
     "navbar_align": "left",

@@ -82,8 +82,8 @@ def diabetes():
     )
     expand = make_pipeline(
         StandardScaler(), PolynomialFeatures(degree=3, include_bias=False), StandardScaler()
-    ).fit(X_train)
-    names = expand.get_feature_names_out()
+    ).set_output(transform="pandas")
+    expand.fit(X_train)
     A, B = expand.transform(X_train), expand.transform(X_test)
 
     folds = KFold(5, shuffle=True, random_state=0)
@@ -106,7 +106,7 @@ def diabetes():
     rows = []
     for name, model, spent in fitted:
         lasso = isinstance(model, (LassoCV, ReferenceLassoCV))
-        gap = relative_gap(A, y_train, model.coef_, model.intercept_, model.alpha_) if lasso else 0
+        gap = _gap_of(model, A, y_train) if lasso else 0.0
         rows.append(
             (
                 name,
@@ -157,9 +157,13 @@ def diabetes():
                 "Cross-validated error along the same path, with its standard error over folds.",
                 lambda figure: CVDisplay.from_estimator(ours, ax=figure.add_subplot()),
             ),
-            _coefficients(names, ours, simple),
+            _coefficients(ours, simple),
         ),
     )
+
+
+def _gap_of(model, X, y):
+    return relative_gap(X.to_numpy(), y, model.coef_, model.intercept_, model.alpha_)
 
 
 def _in_turns(models, X, y):
@@ -173,7 +177,7 @@ def _in_turns(models, X, y):
     return np.median(spent, axis=0)
 
 
-def _coefficients(names, chosen, simple):
+def _coefficients(chosen, simple):
     order = np.argsort(-np.abs(chosen.coef_), kind="stable")[:N_COEFFICIENTS]
     kept = [j for j in order if chosen.coef_[j] != 0]
     return Table(
@@ -181,7 +185,7 @@ def _coefficients(names, chosen, simple):
         columns=("Term", "Smallest CV error", "One standard error"),
         rows=[
             (
-                names[j].replace(" ", " x "),
+                chosen.feature_names_in_[j].replace(" ", " x "),
                 f"{chosen.coef_[j]:+.2f}",
                 f"{simple.coef_[j]:+.2f}" if simple.coef_[j] else "0",
             )

@@ -14,8 +14,26 @@ _INK = {"light": "#1f2733", "dark": "#e4e8ee"}
 _MUTED = {"light": "#68727f", "dark": "#98a2b0"}
 _GRID = {"light": "#dde2e8", "dark": "#38414e"}
 _CYCLE = {
-    "light": ["#0b6e99", "#d1495b", "#3a8a5f", "#c77d0a", "#7356b8", "#5b6573"],
-    "dark": ["#5cc0ea", "#ff8a97", "#74cf9f", "#f3b552", "#b9a3f5", "#b4bdc9"],
+    "light": [
+        "#0b6e99",
+        "#d1495b",
+        "#3a8a5f",
+        "#c77d0a",
+        "#7356b8",
+        "#5b6573",
+        "#1aa6a6",
+        "#9a3c8f",
+    ],
+    "dark": [
+        "#5cc0ea",
+        "#ff8a97",
+        "#74cf9f",
+        "#f3b552",
+        "#b9a3f5",
+        "#b4bdc9",
+        "#5fd9d9",
+        "#e39ad9",
+    ],
 }
 
 

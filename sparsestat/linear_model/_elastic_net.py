@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsestat.linear_model._data import make_problem, problem_from_moments
 from sparsestat.linear_model._path import ElasticNetPath, warn_unless_converged
+from sparsestat.utils._arrays import get_namespace, use_array_api
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._moments import GramAccumulator, is_dask_collection
 from sparsestat.utils._sklearn import (
@@ -58,6 +59,8 @@ class SparseLinearModel(CallbackSupportMixin, SelectorMixin, RegressorMixin, Bas
             ``X @ coef_.T + intercept_``.
         """
         check_is_fitted(self)
+        if not sparse.issparse(X) and not get_namespace(X, self.coef_)[2]:
+            return X @ self.coef_ + self.intercept_
         X = validate_data(
             self, X, accept_sparse=["csr", "csc"], dtype=[np.float64, np.float32], reset=False
         )
@@ -147,6 +150,8 @@ class _ElasticNetBase(SparseLinearModel):
         if is_dask_collection(X):
             return self.fit_gram(GramAccumulator.from_dask(X, y, sample_weight))
         given = X, y, sample_weight
+        if not sparse.issparse(X) and use_array_api(X, y):
+            return self._fit_device(X, y, sample_weight)
         start = self._start() if self.warm_start else None
         X, y = validate_data(
             self, X, y, accept_sparse="csc", dtype=[np.float64, np.float32], y_numeric=True
@@ -213,6 +218,49 @@ class _ElasticNetBase(SparseLinearModel):
             context = self._init_callback_context(max_subtasks=None)
             with FitTicker(self, context, None) as ticker:
                 self._solve(problem, factors, positive, start, np.float64, ticker)
+        return self
+
+    def _fit_device(self, X, y, sample_weight):
+        """Fit to arrays on a device, on which the results stay."""
+        from sparsestat.linear_model._device import check_device_data, solve_on_device
+
+        _, _, is_host = get_namespace(X, y)
+        given = X, y, sample_weight
+        if is_host:
+            X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+            y = np.asarray(y, dtype=X.dtype)
+        else:
+            X, y = check_device_data(X, y)
+            self.n_features_in_ = X.shape[1]
+        n_features = X.shape[1]
+        start = getattr(self, "coef_", None) if self.warm_start else None
+        if start is not None and start.shape != (n_features,):
+            start = None
+
+        def attributes(coef, intercept):
+            return {"coef_": coef, "intercept_": intercept, "support_": coef != 0}
+
+        context = self._init_callback_context(max_subtasks=None)
+        with FitTicker(self, context, *given) as ticker:
+            coef, intercept, point, required = solve_on_device(
+                X,
+                y,
+                check_frequency_weights(sample_weight, X),
+                alpha=self.alpha,
+                l1_ratio=self._l1_share(),
+                factors=check_penalty_factor(self.penalty_factor, n_features),
+                positive=check_positive_mask(self.positive, n_features),
+                fit_intercept=self.fit_intercept,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                start=start,
+                progress=lambda *now: ticker.tick("proximal steps", lambda: attributes(*now)),
+            )
+        for name, fitted in attributes(coef, intercept).items():
+            setattr(self, name, fitted)
+        self.objective_, self.dual_gap_ = point.objective, point.dual_gap
+        self.n_iter_, self.converged_ = point.n_iter, point.converged
+        warn_unless_converged([point], self.tol, required, stacklevel=5)
         return self
 
     def _start(self):
@@ -317,6 +365,11 @@ class Lasso(_ElasticNetBase):
     it, and a pass over all features catches the rule's errors and gives the gap.
     Callbacks tick once for every working set.
 
+    NumPy arrays, DataFrames, sparse matrices, Dask collections and device arrays (CuPy)
+    are taken. A device array is fitted by accelerated proximal gradient (FISTA), where
+    ``max_iter`` counts hundreds of steps and ``n_iter_`` steps; ``coef_`` and ``support_``
+    stay on the device, and predictions need device arrays, too.
+
     References
     ----------
     R. Tibshirani (1996). Regression shrinkage and selection via the lasso. *Journal
@@ -419,6 +472,13 @@ class ElasticNet(_ElasticNetBase):
     --------
     ElasticNetCV : Chooses alpha and l1_ratio.
     Lasso : Without the l2 penalty.
+
+    Notes
+    -----
+    NumPy arrays, DataFrames, sparse matrices, Dask collections and device arrays (CuPy)
+    are taken. A device array is fitted by accelerated proximal gradient (FISTA), where
+    ``max_iter`` counts hundreds of steps and ``n_iter_`` steps; ``coef_`` and ``support_``
+    stay on the device, and predictions need device arrays, too.
 
     References
     ----------
