@@ -70,15 +70,19 @@ class ElasticNetPath:
         self.tol = tol
         self.max_iter = max_iter
         self.solver = WorkingSetSolver(problem.design, coef)
+        self._params = np.zeros((3, problem.n_features))
+        self._params[2] = positive
 
     def params(self, alpha):
-        """Parameters by which compiled loops know the penalty, in units of the problem."""
-        params = np.empty((3, self.problem.n_features))
+        """Parameters by which compiled loops know the penalty, in units of the problem.
+
+        The array is overwritten by the next call.
+        """
         strength = self.problem.total_weight * alpha
-        params[0] = strength * self.l1_ratio * self.factors
-        params[1] = strength * (1.0 - self.l1_ratio) * self.factors
-        params[2] = self.positive
-        return params
+        np.multiply(self.factors, strength * self.l1_ratio, out=self._params[0])
+        if self.l1_ratio < 1.0:
+            np.multiply(self.factors, strength * (1.0 - self.l1_ratio), out=self._params[1])
+        return self._params
 
     def alpha_max(self):
         """Smallest strength at which all penalised coefficients are zero.

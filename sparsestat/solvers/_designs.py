@@ -13,7 +13,7 @@ _NO_MATRIX = np.empty((0, 0))
 _NO_VALUES = np.empty(0)
 _NO_INDICES = np.empty(0, dtype=np.int32)
 
-_REMEMBERED = 5
+_REMEMBERED = 4
 """Past residuals, with all their correlations, from which those of a new one are estimated."""
 
 _WORTHWHILE = 0.5
@@ -113,6 +113,7 @@ class _RowDesign:
         """
         from sparsestat.solvers import _kernels
 
+        # With weights m, r = sum_k m_k r_k + e and X'r = sum_k m_k X'r_k + X'e.
         known = min(self._known, _REMEMBERED)
         past, past_shift = self._past[:known], self._past_shift[:known]
         mix = np.linalg.lstsq(past @ past.T, past @ self.residual, rcond=1e-13)[0]
@@ -122,13 +123,12 @@ class _RowDesign:
             squared -= (self.shift - mix @ past_shift) ** 2 / self.total_weight
         rounding = 1e-14 * np.sqrt(self.yy) * (1.0 + np.abs(mix).sum())
         error = np.sqrt(max(squared, 0.0)) + rounding
-        count = _kernels.estimate_correlations(
-            code, params, self._past_c[:known], mix, error, self.norms, share, c, self._stale
-        )
+        np.dot(mix, self._past_c[:known], out=c)
+        count = _kernels.uncertain_features(code, params, c, error, self.norms, share, self._stale)
         if count > _WORTHWHILE * self.n_features:
             self.correlate(c)
             return np.arange(self.n_features)
-        stale = self._stale[:count]
+        stale = self._stale[:count].copy()
         self.dots(stale, count, self._dots)
         c[stale] = self._dots[:count]
         return stale

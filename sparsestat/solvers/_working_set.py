@@ -109,7 +109,7 @@ class WorkingSetSolver:
         self._found = np.empty(p, dtype=np.int64)
         self._excess = np.empty(p)
         self._live_dots = np.empty(p)
-        self._every = np.arange(p)
+        self._exact = np.arange(p)
         if w is not None and np.any(w):
             start = np.flatnonzero(w)
             self._reserve(start.size)
@@ -157,7 +157,7 @@ class WorkingSetSolver:
         Solution
         """
         self._admit_always_active(code, params)
-        ratio = _kernels.largest_ratio(code, params, self._c, self.design.norms)
+        ratio = _kernels.largest_ratio(code, params, self._c, self.design.norms, self._exact)
         n_iter = 0
         while ratio > _LONGEST_STEP:
             factor = 0.5 * ratio
@@ -168,7 +168,10 @@ class WorkingSetSolver:
             n_iter += passed.n_iter
             if passed.stopped or n_iter >= max_iter:
                 break
-            ratio = min(factor, _kernels.largest_ratio(code, params, self._c, self.design.norms))
+            ratio = min(
+                factor,
+                _kernels.largest_ratio(code, params, self._c, self.design.norms, self._exact),
+            )
         solution = self._solve_one(
             code, params, max(ratio, 1.0), tol, max(max_iter - n_iter, 0), progress
         )
@@ -195,7 +198,7 @@ class WorkingSetSolver:
             if not settled:
                 self._restore_correlations()
                 continue
-            exact = self.design.refresh(code, params, self._c, _SHARE)
+            self._exact = exact = self.design.refresh(code, params, self._c, _SHARE)
             solution = self._certify(code, params)
             if solution.gap <= tol:
                 break
@@ -205,7 +208,7 @@ class WorkingSetSolver:
                 if inner_tol < _SMALLEST * self.design.yy:
                     break
         if solution is None:
-            self.design.refresh(code, params, self._c, _SHARE)
+            self._exact = self.design.refresh(code, params, self._c, _SHARE)
             solution = self._certify(code, params)
         solution.n_iter = n_iter
         solution.converged = solution.gap <= tol
@@ -218,8 +221,11 @@ class WorkingSetSolver:
         rr, yr = design.squares()
         rounding = design.rounding()
         primal = 0.5 * rr + _kernels.penalty_value(code, params, self._cols, self._w, self._m)
+        # All other correlations are below _SHARE times what a zero bears: they limit no
+        # scale up to 1 / _SHARE, and their conjugates vanish.
+        exact = self._exact
         bound = _kernels.dual_bound(
-            code, params, self._every, self._c, design.n_features, yr, rr, 1.0 / _SHARE
+            code, params, exact, self._c[exact], exact.size, yr, rr, 1.0 / _SHARE
         )
         gap = max(primal - bound, 0.0) + rounding
         if self._any_unpenalised:
