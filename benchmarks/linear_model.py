@@ -24,9 +24,9 @@ _OURS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 # Chosen so that the accuracies attained enclose the common one; what each attained is printed.
 _DENSE_TOLERANCES = {
     "sparsestat": _OURS,
-    "celer": (1e-7, 1e-8, 1e-9, 1e-10),
+    "celer": (1e-8, 1e-9, 1e-10),
     "skglm": (1e-5, 1e-6, 1e-7),
-    "adelie": (1e-13, 1e-14, 1e-15, 1e-16),
+    "adelie": (1e-14, 1e-15, 1e-16),
     "python-glmnet": (1e-13, 1e-14, 1e-15),
     "scikit-learn": (1e-5, 1e-6, 4e-7),
 }
@@ -341,11 +341,11 @@ def _cv_solvers(X, y, alphas):
             X, y
         )
 
-    def sklearn_cv(n_jobs):
+    def sklearn_cv():
         from sklearn.linear_model import LassoCV
 
         return lambda tol: LassoCV(
-            alphas=alphas, cv=5, tol=tol, max_iter=_NO_LIMIT, n_jobs=n_jobs
+            alphas=alphas, cv=5, tol=tol, max_iter=_NO_LIMIT, n_jobs=2
         ).fit(X, y)
 
     def celer_cv():
@@ -387,10 +387,10 @@ def _cv_solvers(X, y, alphas):
 
         return call
 
-    def solver(name, module, prepare, tolerances, label="", **options):
+    def solver(name, module, prepare, tolerances, **options):
         options = {"extract": _selected, **options}
         return Solver(
-            name + label, name, module, prepare, tolerances, ours=name == "sparsestat", **options
+            name, name, module, prepare, tolerances, ours=name == "sparsestat", **options
         )
 
     # Who runs the folds in threads gets pools of one thread: two threads in all for everyone.
@@ -398,25 +398,23 @@ def _cv_solvers(X, y, alphas):
         solver("sparsestat", "sparsestat", sparsestat_cv, _OURS[:-2], threads=1),
         solver("celer", "celer", celer_cv, (1e-6, 1e-7, 1e-8), threads=1),
         solver(
-            "adelie", "adelie", adelie_cv, (1e-9, 1e-10, 1e-11, 1e-12), extract=_adelie_selected
+            "adelie", "adelie", adelie_cv, (1e-10, 1e-11, 1e-12), extract=_adelie_selected
         ),
         solver(
             "python-glmnet",
             "glmnet",
             glmnet_cv,
-            (1e-10, 1e-11, 1e-12, 1e-13),
+            (1e-11, 1e-12, 1e-13),
             threads=1,
             extract=_glmnet_selected,
         ),
         solver(
             "scikit-learn",
             "sklearn",
-            lambda: sklearn_cv(2),
+            sklearn_cv,
             (1e-4, 1e-5, 3e-6),
-            ", n_jobs=2",
             threads=1,
         ),
-        solver("scikit-learn", "sklearn", lambda: sklearn_cv(None), (1e-4, 1e-5, 3e-6)),
     ]
 
 

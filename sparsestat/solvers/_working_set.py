@@ -29,6 +29,9 @@ _PESSIMISM = 10.0
 _LONGEST_STEP = 2.5
 """Ratio of successive penalty strengths beyond which intermediate ones are solved loosely."""
 
+_WIDEST = 1.4
+"""Ratio beyond which the strong rule would keep too much to be worth checking by itself."""
+
 _SHARE = 0.99
 """Correlations provably below this share of what a zero bears are not recomputed."""
 
@@ -181,7 +184,9 @@ class WorkingSetSolver:
     def _solve_one(self, code, params, ratio, tol, max_iter, progress):
         """Minimise, knowing that the last penalty was about ``ratio`` times as strong."""
         self._compact(code, params, ratio)
-        n_live = _kernels.strong_set(code, params, self._c, self._member, ratio, self._live)
+        n_live = _kernels.strong_set(
+            code, params, self._c, self._member, min(ratio, _WIDEST), self._live
+        )
         inner_tol = 0.3 * tol
         solution = None
         stopped = False

@@ -68,6 +68,7 @@ def hard_problem(case):
     """More features than rows and many of them needed, which takes several working sets."""
     X, y, _ = case.data(60, 400, n_informative=40, noise=0.1)
     settings = {"alpha": 0.002} if "alpha" in case.parameters else {"cv": 5}
+    settings["tol"] = 1e-8
     return X, y, settings
 
 
@@ -154,9 +155,7 @@ def test_processes_after_a_fit(method):
         jobs.append((case.make(**settings), X, y))
     expected = [estimator.fit(X, y) for estimator, X, y in jobs]
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        futures = [
-            pool.submit(case.make().fit, X, y) for case, (_, X, y) in zip(CASES, jobs)
-        ]
+        futures = [pool.submit(case.make().fit, X, y) for case, (_, X, y) in zip(CASES, jobs)]
         for estimator, future in zip(expected, futures):
             assert_identical(estimator, future.result(timeout=120))
 

@@ -334,6 +334,4 @@ def test_a_selector_hands_on_what_it_kept(case):
     np.testing.assert_array_equal(kept, np.any(np.atleast_2d(estimator.coef_) != 0, axis=0))
     np.testing.assert_array_equal(estimator.transform(X), X[:, kept])
     np.testing.assert_array_equal(estimator.inverse_transform(X[:, kept]), X * kept)
-    np.testing.assert_array_equal(
-        estimator.sparse_coef_.toarray(), np.atleast_2d(estimator.coef_)
-    )
+    np.testing.assert_array_equal(estimator.sparse_coef_.toarray(), np.atleast_2d(estimator.coef_))

@@ -2,6 +2,7 @@ import math
 import platform
 import re
 
+import numba
 import numpy as np
 import pytest
 from numba import njit
@@ -105,7 +106,10 @@ def test_machine_code_is_vectorised(dtype, name):
     machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
     if (machine, dtype) not in PACKED:
         pytest.skip(f"no pattern for {machine}")
-    function = getattr(_kernels, name)
+    # Code that came from the cache cannot be inspected, so it is compiled anew.
+    cached = getattr(_kernels, name)
+    options = {k: v for k, v in cached.targetoptions.items() if k not in ("cache", "nopython")}
+    function = numba.njit(**options)(cached.py_func)
     x = np.zeros((2, 3), dtype=dtype)
     function(x[0]) if name == "exp_inplace" else function(x, x)
     signature = next(s for s in function.signatures if s[0].dtype.bitwidth == 8 * x.itemsize)

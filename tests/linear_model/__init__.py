@@ -1,0 +1,1 @@
+"""Regression estimators with sparse coefficients."""

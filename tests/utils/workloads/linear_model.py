@@ -1,0 +1,34 @@
+"""Compile what the regression estimators are used for."""
+
+import warnings
+
+import numpy as np
+from scipy import sparse
+
+from sparsestat import linear_model
+from sparsestat.utils import GramAccumulator
+
+rng = np.random.default_rng(0)
+for n_samples, n_features in ((60, 8), (20, 60)):
+    X = rng.standard_normal((n_samples, n_features))
+    y = X @ rng.standard_normal(n_features) + rng.standard_normal(n_samples)
+    weights = rng.integers(1, 4, n_samples).astype(float)
+    factors = np.r_[0.0, np.ones(n_features - 1)]
+    lasso = linear_model.Lasso(0.01)
+    tight = linear_model.Lasso(1e-3, tol=1e-10)
+    net = linear_model.ElasticNet(
+        0.01, l1_ratio=0.2, penalty_factor=factors, positive=np.arange(n_features) < 3
+    )
+    for data in (X, sparse.csc_array(X), sparse.csr_matrix(X), X.astype(np.float32)):
+        for estimator in (lasso, tight, net):
+            estimator.fit(data, y)
+            estimator.fit(data, y, sample_weight=weights)
+    lasso.fit_gram(GramAccumulator().update(X, y))
+    # Few rows and many nonzero coefficients, which are solved on the residual.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for data in (X, sparse.csc_array(X)):
+            linear_model.lasso_path(data, y, alphas=10, l1_ratio=0.05, fit_intercept=True)
+            linear_model.lasso_path(data, y, alphas=10, penalty_factor=factors)
+    linear_model.LassoCV(alphas=10, cv=3, n_jobs=2).fit(X, y)
+    linear_model.MultiTaskLasso(0.01).fit(X, np.column_stack([y, -y]))
