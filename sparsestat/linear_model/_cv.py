@@ -92,19 +92,21 @@ class _ElasticNetCVBase(SparseLinearModel):
         if sparse.issparse(X):
             X = sparse.csc_array(X, dtype=np.float64)
         weights = check_frequency_weights(sample_weight, X)
-        self._factors = check_penalty_factor(self.penalty_factor, X.shape[1])
-        self._mask = check_positive_mask(self.positive, X.shape[1])
+        limits = (
+            check_penalty_factor(self.penalty_factor, X.shape[1]),
+            check_positive_mask(self.positive, X.shape[1]),
+        )
         l1_ratios = self._l1_ratios()
         folds = self._folds(X, y) if self.criterion == "cv" else []
         context = self._init_callback_context(max_subtasks=None, sequential_subtasks=False)
         with FitTicker(self, context, *given) as ticker:
-            grids = self._grids(X, y, weights, l1_ratios)
+            grids = self._grids(X, y, weights, l1_ratios, limits)
             jobs = [(ratio, grid, None) for ratio, grid in zip(l1_ratios, grids)]
             jobs += [(ratio, grid, fold) for fold in folds for ratio, grid in zip(l1_ratios, grids)]
 
             def run(numbered):
                 number, (ratio, grid, fold) = numbered
-                done = self._run_path(X, y, weights, ratio, grid, fold)
+                done = self._run_path(X, y, weights, ratio, grid, fold, limits)
                 ticker.tick(
                     "path" if fold is None else "fold",
                     lambda: self._half_fitted(done, X, dtype),
@@ -114,8 +116,7 @@ class _ElasticNetCVBase(SparseLinearModel):
 
             results = run_in_threads(run, enumerate(jobs), self.n_jobs)
         paths, fold_paths = results[: len(l1_ratios)], results[len(l1_ratios) :]
-        self._choose(paths, fold_paths, l1_ratios, grids, folds, weights, X, dtype)
-        del self._factors, self._mask
+        self._choose(paths, fold_paths, l1_ratios, grids, folds, weights, X, dtype, limits[0])
         return self
 
     def _folds(self, X, y):
@@ -129,26 +130,24 @@ class _ElasticNetCVBase(SparseLinearModel):
             X, y, weights, fit_intercept=self.fit_intercept, gram_limit=PATH_GRAM_LIMIT
         )
 
-    def _path(self, problem, l1_ratio):
-        return ElasticNetPath(
-            problem, l1_ratio, self._factors, self._mask, tol=self.tol, max_iter=self.max_iter
-        )
+    def _path(self, problem, l1_ratio, limits):
+        return ElasticNetPath(problem, l1_ratio, *limits, tol=self.tol, max_iter=self.max_iter)
 
-    def _grids(self, X, y, weights, l1_ratios):
+    def _grids(self, X, y, weights, l1_ratios, limits):
         if not isinstance(self.alphas, Integral):
             return [check_alphas(self.alphas)] * len(l1_ratios)
         with single_threaded_blas():
             problem = self._problem(X, y, weights)
             return [
-                alpha_grid(self._path(problem, ratio).alpha_max(), self.alphas, self.eps)
+                alpha_grid(self._path(problem, ratio, limits).alpha_max(), self.alphas, self.eps)
                 for ratio in l1_ratios
             ]
 
-    def _run_path(self, X, y, weights, l1_ratio, grid, fold):
+    def _run_path(self, X, y, weights, l1_ratio, grid, fold, limits):
         """A path on all rows or on those of one fold, and its errors on the rows left out."""
         if fold is None:
             problem = self._problem(X, y, weights)
-            path = self._path(problem, l1_ratio)
+            path = self._path(problem, l1_ratio, limits)
             return problem, [path.at(alpha) for alpha in grid], None
         train, test = fold
         train_weights = None if weights is None else weights[train]
@@ -158,7 +157,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         if train_weights is not None and not np.any(train_weights):
             raise ValueError("sample_weight must not be zero on all training rows of a fold.")
         problem = self._problem(train_X, y[train], train_weights)
-        path = self._path(problem, l1_ratio)
+        path = self._path(problem, l1_ratio, limits)
         points = [path.at(alpha) for alpha in grid]
         used = np.unique(np.concatenate([point.features for point in points]))
         coefs = np.zeros((used.size, len(points)))
@@ -174,7 +173,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         problem, points, _ = done
         return _coefficients(problem, points[-1], X.shape[1], dtype)
 
-    def _choose(self, paths, fold_paths, l1_ratios, grids, folds, weights, X, dtype):
+    def _choose(self, paths, fold_paths, l1_ratios, grids, folds, weights, X, dtype, factors):
         n_ratios, n_alphas = len(l1_ratios), len(grids[0])
         if self.criterion == "cv":
             errors = np.array([errors for _, _, errors in fold_paths])
@@ -191,7 +190,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         else:
             scores = np.array(
                 [
-                    fit_statistics(problem, points, ratio, self._factors, self.criterion)
+                    fit_statistics(problem, points, ratio, factors, self.criterion)
                     for ratio, (problem, points, _) in zip(l1_ratios, paths)
                 ]
             )
@@ -214,10 +213,10 @@ class _ElasticNetCVBase(SparseLinearModel):
             setattr(self, name, value)
         self.objective_, self.dual_gap_ = point.objective, point.dual_gap
         self.converged_, self.n_iter_ = point.converged, point.n_iter
-        warn_unless_converged(points, self.tol, problem.tolerance(self.tol), stacklevel=5)
+        warn_unless_converged(points, self.tol, problem.tolerance(self.tol), stacklevel=6)
         for fold_problem, fold_points, _ in fold_paths:
             required = fold_problem.tolerance(self.tol)
-            warn_unless_converged(fold_points, self.tol, required, stacklevel=5)
+            warn_unless_converged(fold_points, self.tol, required, stacklevel=6)
 
     def _drop_axis(self, array):
         return array[0] if len(array) == 1 else array
@@ -342,7 +341,7 @@ class LassoCV(_ElasticNetCVBase):
     >>> X, y = load_diabetes(return_X_y=True)
     >>> model = LassoCV(cv=5, selection="1se").fit(X, y)
     >>> int(model.support_.sum()), model.alpha_ == model.alpha_1se_
-    (5, True)
+    (6, True)
     """
 
     def __init__(

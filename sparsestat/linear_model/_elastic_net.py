@@ -42,6 +42,41 @@ def refuse_no_penalty(alpha):
         )
 
 
+class BestSoFar:
+    """Tick once for every working set, with the best coefficients until then.
+
+    A solver that goes through stronger penalties first does not lower the objective of
+    the wanted one at every step; who watches a fit should not have to know that.
+
+    Parameters
+    ----------
+    ticker : FitTicker
+        What to tick.
+    objective : callable
+        Returns the objective of the present coefficients.
+    coefficients : callable
+        Returns a copy of them.
+    attributes : callable
+        Turns coefficients into fitted attributes.
+    """
+
+    def __init__(self, ticker, objective, coefficients, attributes):
+        self._ticker = ticker
+        self._objective = objective
+        self._coefficients = coefficients
+        self._attributes = attributes
+        self._best = np.inf, None
+
+    def __call__(self):
+        """Report one working set; return whether a callback asks to stop."""
+        if not self._ticker.active:
+            return False
+        objective = self._objective()
+        if objective <= self._best[0]:
+            self._best = objective, self._coefficients()
+        return self._ticker.tick("working set", lambda: self._attributes(self._best[1]))
+
+
 class SparseLinearModel(CallbackSupportMixin, SelectorMixin, RegressorMixin, BaseEstimator):
     """What every linear regression with sparse coefficients shares once it is fitted."""
 
@@ -260,7 +295,7 @@ class _ElasticNetBase(SparseLinearModel):
             setattr(self, name, fitted)
         self.objective_, self.dual_gap_ = point.objective, point.dual_gap
         self.n_iter_, self.converged_ = point.n_iter, point.converged
-        warn_unless_converged([point], self.tol, required, stacklevel=5)
+        warn_unless_converged([point], self.tol, required, stacklevel=6)
         return self
 
     def _start(self):
@@ -280,17 +315,19 @@ class _ElasticNetBase(SparseLinearModel):
             coef=start,
         )
 
-        def attributes():
-            coef = path.solver.w
+        def attributes(coef):
             return {
                 "coef_": coef.astype(dtype, copy=False),
                 "intercept_": problem.intercept(coef),
                 "support_": coef != 0,
             }
 
-        point = path.at(self.alpha, lambda: ticker.tick("working set", attributes))
+        progress = BestSoFar(
+            ticker, lambda: path.objective(self.alpha), lambda: path.solver.w, attributes
+        )
+        point = path.at(self.alpha, progress)
         primal, gap = path.certificate(self.alpha)
-        for name, fitted in attributes().items():
+        for name, fitted in attributes(path.solver.w).items():
             setattr(self, name, fitted)
         self.objective_ = primal / problem.total_weight
         self.dual_gap_ = gap / problem.total_weight + point.rounding
@@ -298,7 +335,7 @@ class _ElasticNetBase(SparseLinearModel):
         point.dual_gap = self.dual_gap_
         required = problem.tolerance(self.tol)
         self.converged_ = point.converged = bool(self.dual_gap_ <= required)
-        warn_unless_converged([point], self.tol, required, stacklevel=5)
+        warn_unless_converged([point], self.tol, required, stacklevel=6)
 
 
 class Lasso(_ElasticNetBase):
@@ -386,7 +423,7 @@ class Lasso(_ElasticNetBase):
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
     >>> lasso = Lasso(alpha=1.0).fit(X, y)
     >>> lasso.get_feature_names_out()
-    array(['bmi', 's5'], dtype=object)
+    array(['bmi', 'bp', 's5'], dtype=object)
     >>> bool(lasso.dual_gap_ < 1e-6 * y.var())
     True
     """

@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 from sparsestat.linear_model._data import centred_columns
-from sparsestat.linear_model._elastic_net import SparseLinearModel, refuse_no_penalty
+from sparsestat.linear_model._elastic_net import BestSoFar, SparseLinearModel, refuse_no_penalty
 from sparsestat.linear_model._path import PathPoint, warn_unless_converged
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, _fit_context, with_callbacks
@@ -156,30 +156,31 @@ class MultiTaskLasso(SparseLinearModel):
             implicit = x_mean if sparse.issparse(X) else np.zeros_like(x_mean)
             solver = RowSolver(columns, responses, implicit, total, start)
 
-            def attributes():
-                coef = solver.coef.T.astype(dtype)
-                intercept = y_mean - x_mean @ solver.coef
+            def attributes(B):
+                coef = B.T.astype(dtype)
+                intercept = y_mean - x_mean @ B
                 return {
                     "coef_": coef[0] if single else coef,
                     "intercept_": float(intercept[0]) if single else intercept,
-                    "support_": np.any(solver.coef != 0, axis=1),
+                    "support_": np.any(B != 0, axis=1),
                 }
 
             context = self._init_callback_context(max_subtasks=None)
             thresholds = np.full(X.shape[1], self.alpha * total)
             required = 0.5 * self.tol * solver.yy
             with FitTicker(self, context, *given) as ticker:
-                solution = solver.solve(
-                    thresholds,
-                    required,
-                    self.max_iter,
-                    lambda: ticker.tick("working set", attributes),
+                progress = BestSoFar(
+                    ticker,
+                    lambda: solver.objective(thresholds),
+                    solver.coef.copy,
+                    attributes,
                 )
-        for name, fitted in attributes().items():
+                solution = solver.solve(thresholds, required, self.max_iter, progress)
+        for name, fitted in attributes(solver.coef).items():
             setattr(self, name, fitted)
         self.objective_ = solution.primal / total
         self.dual_gap_ = solution.gap / total
-        self.converged_ = solution.converged
+        self.converged_ = bool(solution.converged)
         self.n_iter_ = solution.n_iter
         point = PathPoint(
             self.alpha,
@@ -192,7 +193,7 @@ class MultiTaskLasso(SparseLinearModel):
             self.converged_,
             solution.stopped,
         )
-        warn_unless_converged([point], self.tol, required / total, stacklevel=4)
+        warn_unless_converged([point], self.tol, required / total, stacklevel=5)
         return self
 
     def __sklearn_tags__(self):

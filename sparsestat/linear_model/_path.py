@@ -148,6 +148,16 @@ class ElasticNetPath:
             solution.stopped,
         )
 
+    def objective(self, alpha):
+        """Objective of the present coefficients at any strength, in units of the problem."""
+        from sparsestat.solvers import _kernels
+
+        features, values = self.solver.support()
+        penalty = _kernels.penalty_value(
+            ELASTIC_NET, self.params(alpha).copy(), features, values, features.size
+        )
+        return 0.5 * self.problem.design.squares()[0] + penalty
+
     def certificate(self, alpha):
         """Objective and duality gap computed from the rows, over all features.
 
@@ -291,7 +301,7 @@ def lasso_path(
     >>> X, y = load_diabetes(return_X_y=True)
     >>> alphas, coefs, dual_gaps = lasso_path(X, y, alphas=[1.0, 0.1], fit_intercept=True)
     >>> (coefs != 0).sum(axis=0)
-    array([2, 7])
+    array([3, 7])
     """
     X = check_array(X, accept_sparse="csc", dtype=[np.float64, np.float32])
     y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
@@ -312,7 +322,7 @@ def lasso_path(
         else:
             grid = check_alphas(alphas)
         points = [path.at(alpha) for alpha in grid]
-    warn_unless_converged(points, tol, problem.tolerance(tol), stacklevel=3)
+    warn_unless_converged(points, tol, problem.tolerance(tol), stacklevel=4)
     return grid, coefficient_matrix(points, X), np.array([point.dual_gap for point in points])
 
 

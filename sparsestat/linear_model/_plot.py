@@ -28,8 +28,8 @@ class RegularizationPathDisplay:
     figure_ : matplotlib Figure
         The figure around it.
     lines_ : list of matplotlib Line2D
-        One for each coefficient that is ever nonzero, the largest at the end of the
-        path first.
+        One for each coefficient that is ever nonzero; those that are largest at the
+        marked strength, or anywhere if none is marked, come first.
 
     See Also
     --------
@@ -64,7 +64,8 @@ class RegularizationPathDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; None stands for a new figure.
         max_labels : int, default=8
-            Number of coefficients, the largest at the end of the path, in the legend.
+            Number of coefficients in the legend: the largest at the marked strength,
+            or anywhere on the path if none is marked.
 
         Returns
         -------
@@ -102,7 +103,8 @@ class RegularizationPathDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; None stands for a new figure.
         max_labels : int, default=8
-            Number of coefficients, the largest at the end of the path, in the legend.
+            Number of coefficients in the legend: the largest at the marked strength,
+            or anywhere on the path if none is marked.
 
         Returns
         -------
@@ -120,7 +122,8 @@ class RegularizationPathDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; None stands for a new figure.
         max_labels : int, default=8
-            Number of coefficients, the largest at the end of the path, in the legend.
+            Number of coefficients in the legend: the largest at the marked strength,
+            or anywhere on the path if none is marked.
 
         Returns
         -------
@@ -132,21 +135,23 @@ class RegularizationPathDisplay:
         if ax is None:
             _, ax = plt.subplots()
         coefs = self.coefs.toarray() if sparse.issparse(self.coefs) else np.asarray(self.coefs)
-        if coefs.ndim == 3:
-            coefs = coefs.reshape(-1, coefs.shape[-1])
         alphas = np.asarray(self.alphas)
-        order = np.argsort(-np.abs(coefs[:, np.argmin(alphas)]), kind="stable")
+        if self.alpha is None:
+            size = np.abs(coefs).max(axis=1)
+        else:
+            size = np.abs(coefs[:, np.argmin(np.abs(np.log(alphas / self.alpha)))])
+        order = np.argsort(-size, kind="stable")
         order = [j for j in order if np.any(coefs[j])]
         self.lines_ = []
         for rank, j in enumerate(order):
             labelled = rank < max_labels
-            style = {"lw": 1.8, "zorder": 3} if labelled else {"lw": 0.7, "color": "0.7"}
+            style = {"lw": 1.8, "zorder": 3} if labelled else {"lw": 0.7, "color": "0.6"}
             name = f"x{j}" if self.feature_names is None else str(self.feature_names[j])
             (line,) = ax.plot(alphas, coefs[j], label=name if labelled else None, **style)
             self.lines_.append(line)
-        ax.axhline(0.0, color="0.4", lw=0.8)
+        ax.axhline(0.0, color="0.5", lw=0.8)
         if self.alpha is not None:
-            ax.axvline(self.alpha, color="0.2", lw=1.0, ls="--", label="chosen alpha")
+            ax.axvline(self.alpha, color="0.5", lw=1.2, ls="--", label="chosen alpha")
         ax.set_xscale("log")
         ax.invert_xaxis()
         ax.set_xlabel("alpha")
@@ -287,7 +292,7 @@ class CVDisplay:
                 label="± 1 standard error",
             )  # fmt: skip
         if self.alpha is not None:
-            ax.axvline(self.alpha, color="0.2", lw=1.0, ls="--", label="chosen alpha")
+            ax.axvline(self.alpha, color="0.5", lw=1.2, ls="--", label="chosen alpha")
         if self.alpha_1se is not None and self.alpha_1se != self.alpha:
             ax.axvline(self.alpha_1se, color="C1", lw=1.0, ls=":", label="one standard error")
         ax.set_xscale("log")

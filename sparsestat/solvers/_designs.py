@@ -16,6 +16,13 @@ _NO_INDICES = np.empty(0, dtype=np.int32)
 _REMEMBERED = 4
 """Past residuals, with all their correlations, from which those of a new one are estimated."""
 
+_DENSE_MARGIN = 4
+"""Nonzero coefficients, in units of the entries of a column, up to which a Gram matrix pays.
+
+A row of the Gram matrix is then longer than a column, but Newton steps make up for it.
+Sparse columns are too cheap for that.
+"""
+
 _WORTHWHILE = 0.5
 """Share of stale correlations beyond which all are computed at once."""
 
@@ -150,6 +157,7 @@ class DenseDesign(_RowDesign):
         self.XT = X.T
         self.n_features = X.shape[1]
         self.entries_per_column = X.shape[0]
+        self.gram_limit = _DENSE_MARGIN * X.shape[0]
         self.norms = np.sqrt(np.einsum("ij,ij->j", X, X))
         self._active = np.empty((X.shape[0], 0), order="F")
         self._prepare(y)
@@ -207,6 +215,9 @@ class SparseDesign(_RowDesign):
         self.data, self.indices, self.indptr = X.data, X.indices, X.indptr
         self.n_features = X.shape[1]
         self.entries_per_column = X.nnz / max(X.shape[1], 1)
+        self.gram_limit = self.entries_per_column
+        if self.entries_per_column > 0.25 * X.shape[0]:
+            self.gram_limit *= _DENSE_MARGIN
         self.offsets = means
         self.total_weight = float(total_weight)
         self.norms = np.empty(X.shape[1])

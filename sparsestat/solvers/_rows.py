@@ -18,6 +18,7 @@ from sparsestat.solvers._working_set import Solution
 
 _EPOCHS = 5
 _BURSTS = 20
+_FACE_STEPS = 100
 _DIRECT = 1500
 """Unknowns up to which a Newton system is factorised rather than solved by conjugate gradients."""
 
@@ -120,32 +121,40 @@ class RowSolver:
         Solution
         """
         n_iter = 0
+        stopped = False
         ratio = self.ratio(thresholds)
         while ratio > 2.5 and n_iter < max_iter:
             factor = 0.5 * ratio
             loose = max(tol, 1e-3 * self.yy)
             passed = self._solve_one(factor * thresholds, loose, max_iter - n_iter, progress)
             n_iter += passed.n_iter
-            if passed.stopped:
+            stopped = passed.stopped
+            if stopped:
+                max_iter = n_iter
                 break
             # A gap within the loose tolerance from the start leaves the correlations as they are.
             ratio = min(factor, self.ratio(thresholds))
         solution = self._solve_one(thresholds, tol, max_iter - n_iter, progress)
         solution.n_iter += n_iter
+        solution.stopped |= stopped
         return solution
+
+    def objective(self, thresholds):
+        """Objective of the present coefficients, for any thresholds."""
+        return 0.5 * self._rr + float(thresholds @ np.linalg.norm(self.coef, axis=1))
 
     def _solve_one(self, thresholds, tol, max_iter, progress):
         inner_tol = 0.3 * tol
-        stopped = False
+        settled = stopped = False
         n_iter = 0
         solution = self._certify(thresholds)
         while (n_iter == 0 or solution.gap > tol) and n_iter < max_iter and not stopped:
             n_iter += 1
-            if not self._admit(thresholds):
+            if not self._admit(thresholds) and settled:
                 inner_tol *= 0.1
                 if inner_tol < 1e-17 * self.yy:
                     break
-            self._improve(thresholds, inner_tol)
+            settled = self._improve(thresholds, inner_tol)
             self._correlate()
             stopped = progress is not None and bool(progress())
             solution = self._certify(thresholds)
@@ -174,6 +183,7 @@ class RowSolver:
         bars = thresholds[cols]
         row = np.empty(B.shape[1])
         support = np.empty(m, dtype=np.int64)
+        done = False
         for _ in range(_BURSTS):
             price = float(bars @ np.linalg.norm(B, axis=1))
             _, done = _kernels_rows.cd_gram_rows(
@@ -181,22 +191,32 @@ class RowSolver:
             )
             if done:
                 break
-            self._newton(B, Q, bars)
+            # Every face is solved to its end before rows may join: see WorkingSetSolver.
+            for _ in range(_FACE_STEPS):
+                if self._newton(B, Q, bars) == 0:
+                    break
         self.coef[cols] = B
+        return done
 
     def _newton(self, B, Q, bars):
-        """One damped Newton step on the rows that are not zero; B and Q are overwritten."""
+        """One damped Newton step on the rows that are not zero; B and Q are overwritten.
+
+        Returns the number of rows that became zero.
+        """
         norms = np.linalg.norm(B, axis=1)
         rows = np.flatnonzero(norms)
         if rows.size == 0:
-            return
+            return 0
         units = B[rows] / norms[rows, None]
         gradient = bars[rows, None] * units - Q[rows]
         direction = self._solve_newton(rows, units, bars[rows] / norms[rows], -gradient)
         if direction is None:
-            return
+            return 0
         value = self._value(B, Q, bars)
-        for step in (1.0, 0.5, 0.25, 0.125):
+        # The longest step on which no row turns round, for when zeroing those that do fails.
+        along = np.einsum("ij,ij->i", direction, units) / norms[rows]
+        first = float(np.min(-1.0 / along[along < 0.0], initial=1.0))
+        for step in (1.0, first, 0.5 * first, 0.1 * first):
             trial = B.copy()
             trial[rows] += step * direction
             # A row that would turn round passes zero on its way.
@@ -205,7 +225,8 @@ class RowSolver:
             trial_Q = self._Q0 - self._G @ trial
             if self._value(trial, trial_Q, bars) < value:
                 B[:], Q[:] = trial, trial_Q
-                return
+                return turned.size
+        return 0
 
     def _solve_newton(self, rows, units, bends, rhs):
         """Solve ``G D + bends (I - u u') D = rhs`` for the step D of the rows."""
@@ -243,7 +264,7 @@ class RowSolver:
         return -0.5 * np.einsum("ij,ij->", B, self._Q0 + Q) + bars @ np.linalg.norm(B, axis=1)
 
     def _certify(self, thresholds):
-        primal = 0.5 * self._rr + float(thresholds @ np.linalg.norm(self.coef, axis=1))
+        primal = self.objective(thresholds)
         ratio = self.ratio(thresholds)
         scale = max(self._yr / self._rr, 0.0) if self._rr > 0.0 else 0.0
         if ratio > 0.0:

@@ -35,6 +35,11 @@ _WIDEST = 1.4
 _SHARE = 0.99
 """Correlations provably below this share of what a zero bears are not recomputed."""
 
+_PATIENCE = 6
+"""Working sets after which progress counts as slow."""
+
+_FACE_STEPS = 100
+
 _SINGULAR = 1e-11
 """Ratio of pivots below which a Gram matrix is regularised before it is solved."""
 
@@ -162,6 +167,7 @@ class WorkingSetSolver:
         self._admit_always_active(code, params)
         ratio = _kernels.largest_ratio(code, params, self._c, self.design.norms, self._exact)
         n_iter = 0
+        stopped = False
         while ratio > _LONGEST_STEP:
             factor = 0.5 * ratio
             loose = max(tol, _LOOSE * self.design.yy)
@@ -169,16 +175,17 @@ class WorkingSetSolver:
                 code, scaled(code, params, factor), 2.0, loose, max_iter - n_iter, progress
             )
             n_iter += passed.n_iter
-            if passed.stopped or n_iter >= max_iter:
+            stopped = passed.stopped
+            if stopped or n_iter >= max_iter:
+                max_iter = n_iter
                 break
             ratio = min(
                 factor,
                 _kernels.largest_ratio(code, params, self._c, self.design.norms, self._exact),
             )
-        solution = self._solve_one(
-            code, params, max(ratio, 1.0), tol, max(max_iter - n_iter, 0), progress
-        )
+        solution = self._solve_one(code, params, max(ratio, 1.0), tol, max_iter - n_iter, progress)
         solution.n_iter += n_iter
+        solution.stopped |= stopped
         return solution
 
     def _solve_one(self, code, params, ratio, tol, max_iter, progress):
@@ -194,7 +201,7 @@ class WorkingSetSolver:
         while n_iter < max_iter and not stopped:
             n_iter += 1
             solution = None
-            settled = self._improve(code, params, inner_tol, first=n_iter == 1)
+            settled = self._improve(code, params, inner_tol, n_iter)
             self._set_residual()
             stopped = progress is not None and bool(progress())
             self.design.dots(self._live, n_live, self._live_dots)
@@ -325,7 +332,7 @@ class WorkingSetSolver:
         if self.design.gram_only:
             return True
         nonzero = np.count_nonzero(self._w[: self._m])
-        return nonzero < self.design.entries_per_column and size**2 * 8 <= _MAX_GRAM_BYTES
+        return nonzero < self.design.gram_limit and size**2 * 8 <= _MAX_GRAM_BYTES
 
     def _restore_correlations(self):
         """Remove the rounding errors that updates have gathered in q."""
@@ -357,13 +364,14 @@ class WorkingSetSolver:
 
     # --- solving on it -----------------------------------------------------------------
 
-    def _improve(self, code, params, tol, first):
+    def _improve(self, code, params, tol, n_iter):
         """Come nearer to the solution on the working set; tell whether its gap is within tol."""
         if self._m == 0:
             return True
         if not self._gram:
             return self._solve_residual(code, params, tol)
-        if first:
+        if n_iter == 1:
+            # The support of the last penalty, before anything joins it.
             self._newton(code, params)
             return self._working_gap(code, params) <= tol
         size = np.count_nonzero(self._w[: self._m])
@@ -374,7 +382,11 @@ class WorkingSetSolver:
         )  # fmt: skip
         if self._working_gap(code, params) <= tol:
             return True
-        self._newton(code, params)
+        # Where progress is slow, every face is solved to its end before coordinates may join,
+        # so that the objective passes through the minima of finitely many faces.
+        for _ in range(1 if n_iter <= _PATIENCE else _FACE_STEPS):
+            if self._newton(code, params) == 0:
+                break
         return self._working_gap(code, params) <= tol
 
     def _prices(self, code, params):
@@ -396,11 +408,14 @@ class WorkingSetSolver:
         )
 
     def _newton(self, code, params):
-        """One Newton step on the piece where no coefficient changes its sign."""
+        """One Newton step on the piece where no coefficient changes its sign.
+
+        Returns the number of coefficients at which the piece ended.
+        """
         support = np.flatnonzero(self._w[: self._m])
         size = support.size
         if size == 0:
-            return
+            return 0
         rhs = np.empty(size)
         bend = np.empty(size)
         _kernels.newton_gradient(
@@ -408,9 +423,9 @@ class WorkingSetSolver:
         )
         factor = self._factor(self._cols[support], support, bend)
         if factor is None:
-            return
+            return 0
         direction, _ = dpotrs(factor, rhs, lower=1)
-        _kernels.newton_step(
+        return _kernels.newton_step(
             code, params, self._cols, self._G, self._q, self._w, self._m, support, size,
             direction, rhs,
         )  # fmt: skip

@@ -59,7 +59,7 @@ class Case:
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((n_samples, n_features)) + 2 * rng.standard_normal(n_features)
         X += 0.5 * rng.standard_normal((n_samples, 1))
-        shape = () if self.tags.target_tags.single_output else (3,)
+        shape = (3,) if self.tags.target_tags.multi_output else ()
         coef = np.zeros((n_features, *shape))
         coef[:n_informative] = rng.uniform(1.0, 3.0, size=(n_informative, *shape))
         y = X @ coef + noise * rng.standard_normal((n_samples, *shape)) + 5.0

@@ -93,7 +93,7 @@ def test_sparse_equals_dense(case, form, kind):
     X[np.abs(X) < 1.0] = 0.0
     data = getattr(sparse, f"{form}_{kind}")(X)
     if not case.tags.input_tags.sparse:
-        with pytest.raises(TypeError, match="[Ss]parse"):
+        with pytest.raises(TypeError, match=r"[Ss]parse"):
             case.make().fit(data, y)
         return
     options = {"sample_weight": weights} if case.takes_weights else {}

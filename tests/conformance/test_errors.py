@@ -32,7 +32,7 @@ BAD = {
 
 @pytest.mark.parametrize("case, parameter", of(CASES))
 def test_parameters(case, parameter):
-    X, y, weights = case.data()
+    X, y, _ = case.data()
     assert parameter in BAD, "say which values are bad"
     with pytest.raises(InvalidParameterError, match=f"'{parameter}' parameter"):
         case.make(**{parameter: object()}).fit(X, y)
@@ -79,15 +79,15 @@ def test_weights_that_are_no_counts(case):
 def test_wrong_shapes(case):
     X, y, _ = case.data()
     for bad in (X[:, 0], X[None], X[:0], X[:, :0], 3.0):
-        with pytest.raises(ValueError, match="[Aa]rray"):
+        with pytest.raises(ValueError, match=r"[Aa]rray"):
             case.make().fit(bad, y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         case.make().fit(X, y[:-1])
     with pytest.raises(ValueError, match="y"):
         case.make().fit(X, np.zeros((len(X), 2, 2)))
-    with pytest.raises(ValueError, match="[Cc]omplex"):
+    with pytest.raises(ValueError, match=r"[Cc]omplex"):
         case.make().fit(X + 1j, y)
-    with pytest.raises(ValueError, match="X has 7 features.* expecting 8 features"):
+    with pytest.raises(ValueError, match=r"X has 7 features.* expecting 8 features"):
         case.make().fit(X, y).predict(X[:, :7])
     with pytest.raises((ValueError, TypeError), match="y"):
         case.make().fit(X, None)

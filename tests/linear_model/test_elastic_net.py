@@ -392,7 +392,7 @@ def test_sparse_columns_far_from_the_origin_are_honest():
 
 @pytest.mark.parametrize("estimator", [Lasso(0), ElasticNet(0.0)])
 def test_no_penalty_is_refused_with_advice(estimator):
-    with pytest.raises(ValueError, match="LinearRegression.*alpha must be positive"):
+    with pytest.raises(ValueError, match=r"LinearRegression.*alpha must be positive"):
         estimator.fit(*make_data(10, 3))
 
 
@@ -515,7 +515,7 @@ def test_cross_products_of_more_features_than_rows():
 
 def test_rounding_of_cross_products_counts():
     """Where nearly all is explained, a difference of cross products cannot certify the rest."""
-    X, y = make_data(100, 6)
+    X, _ = make_data(100, 6)
     moments = GramAccumulator().update(X, X @ np.arange(1.0, 7.0))
     with pytest.warns(ConvergenceWarning, match="rounding error of cross products"):
         model = Lasso(1e-9, tol=1e-15).fit_gram(moments)

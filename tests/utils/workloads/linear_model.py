@@ -6,6 +6,9 @@ import numpy as np
 from scipy import sparse
 
 from sparsestat import linear_model
+from sparsestat.penalties._codes import ELASTIC_NET
+from sparsestat.solvers._designs import DenseDesign
+from sparsestat.solvers._working_set import WorkingSetSolver
 from sparsestat.utils import GramAccumulator
 
 rng = np.random.default_rng(0)
@@ -32,3 +35,11 @@ for n_samples, n_features in ((60, 8), (20, 60)):
             linear_model.lasso_path(data, y, alphas=10, penalty_factor=factors)
     linear_model.LassoCV(alphas=10, cv=3, n_jobs=2).fit(X, y)
     linear_model.MultiTaskLasso(0.01).fit(X, np.column_stack([y, -y]))
+
+# A working set that shrinks is cleared of the features that left.
+X = np.asfortranarray(rng.standard_normal((120, 100)))
+solver = WorkingSetSolver(DenseDesign(X, rng.standard_normal(120)))
+for strength in (1e-3, 1e3, 1e3):
+    params = np.zeros((3, 100))
+    params[0] = strength
+    solver.solve(ELASTIC_NET, params, 1e-6, 100)
