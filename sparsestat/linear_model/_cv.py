@@ -185,6 +185,7 @@ class _ElasticNetCVBase(SparseLinearModel):
             mean = np.average(errors, axis=2, weights=shares)
             spread = np.average((errors - mean[:, :, None]) ** 2, axis=2, weights=shares)
             deviation = np.sqrt(spread / (len(folds) - 1))
+            self.mse_mean_ = self._drop_axis(mean)
             self.mse_std_ = self._drop_axis(deviation)
             scores = mean
         else:
@@ -280,8 +281,11 @@ class LassoCV(_ElasticNetCVBase):
         The strengths, descending.
     mse_path_ : ndarray of shape (n_alphas, n_folds)
         Mean squared errors on the rows left out (``criterion="cv"``).
+    mse_mean_ : ndarray of shape (n_alphas,)
+        Their means over the folds, which count by their weights if there are any
+        (``criterion="cv"``).
     mse_std_ : ndarray of shape (n_alphas,)
-        Standard errors of their means over the folds (``criterion="cv"``).
+        Standard errors of these means (``criterion="cv"``).
     criterion_path_ : ndarray of shape (n_alphas,)
         Values of the information criterion, otherwise.
     coef_path_ : ndarray or CSC array of shape (n_features, n_alphas)
@@ -423,8 +427,11 @@ class ElasticNetCV(_ElasticNetCVBase):
         The strengths, descending, for every ratio if there are several.
     mse_path_ : ndarray of shape (n_alphas, n_folds) or (n_ratios, n_alphas, n_folds)
         Mean squared errors on the rows left out (``criterion="cv"``).
+    mse_mean_ : ndarray of shape (n_alphas,) or (n_ratios, n_alphas)
+        Their means over the folds, which count by their weights if there are any
+        (``criterion="cv"``).
     mse_std_ : ndarray of shape (n_alphas,) or (n_ratios, n_alphas)
-        Standard errors of their means over the folds (``criterion="cv"``).
+        Standard errors of these means (``criterion="cv"``).
     criterion_path_ : ndarray of shape (n_alphas,) or (n_ratios, n_alphas)
         Values of the information criterion, otherwise.
     coef_path_ : ndarray or CSC array of shape (n_features, n_alphas)

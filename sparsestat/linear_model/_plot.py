@@ -245,7 +245,7 @@ class CVDisplay:
         check_is_fitted(estimator, "coef_path_")
         alphas, errors = estimator.alphas_, None
         if estimator.criterion == "cv":
-            scores, errors = estimator.mse_path_.mean(axis=-1), estimator.mse_std_
+            scores, errors = estimator.mse_mean_, estimator.mse_std_
             name = "mean squared error"
         else:
             scores, name = estimator.criterion_path_, estimator.criterion.upper()
