@@ -49,7 +49,10 @@ def count_allocations():
 
     Called with the function and its arguments, which it must not destroy.
     """
-    from numba.core.runtime import rtsys
+    from numba.core.runtime import _nrt_python, rtsys
+
+    # Set here as well: numba looks at the variable once, when it compiles for the first time.
+    _nrt_python.memsys_enable_stats()
 
     def count(function, *args):
         function(*args)
