@@ -344,9 +344,9 @@ def _cv_solvers(X, y, alphas):
     def sklearn_cv():
         from sklearn.linear_model import LassoCV
 
-        return lambda tol: LassoCV(
-            alphas=alphas, cv=5, tol=tol, max_iter=_NO_LIMIT, n_jobs=2
-        ).fit(X, y)
+        return lambda tol: LassoCV(alphas=alphas, cv=5, tol=tol, max_iter=_NO_LIMIT, n_jobs=2).fit(
+            X, y
+        )
 
     def celer_cv():
         from celer import LassoCV
@@ -389,17 +389,13 @@ def _cv_solvers(X, y, alphas):
 
     def solver(name, module, prepare, tolerances, **options):
         options = {"extract": _selected, **options}
-        return Solver(
-            name, name, module, prepare, tolerances, ours=name == "sparsestat", **options
-        )
+        return Solver(name, name, module, prepare, tolerances, ours=name == "sparsestat", **options)
 
     # Who runs the folds in threads gets pools of one thread: two threads in all for everyone.
     return [
         solver("sparsestat", "sparsestat", sparsestat_cv, _OURS[:-2], threads=1),
         solver("celer", "celer", celer_cv, (1e-6, 1e-7, 1e-8), threads=1),
-        solver(
-            "adelie", "adelie", adelie_cv, (1e-10, 1e-11, 1e-12), extract=_adelie_selected
-        ),
+        solver("adelie", "adelie", adelie_cv, (1e-10, 1e-11, 1e-12), extract=_adelie_selected),
         solver(
             "python-glmnet",
             "glmnet",
