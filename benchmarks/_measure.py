@@ -26,6 +26,7 @@ import gc
 import importlib.util
 import itertools
 import math
+import os
 import statistics
 import sys
 import threading
@@ -38,6 +39,7 @@ MEBIBYTE = 2**20
 # Accuracies are recomputed in float64; what lies below is rounding.
 _SMALLEST_ACCURACY = 1e-16
 _SMALLEST_TIME = 1e-9
+_CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
 def _identity(result):
@@ -137,8 +139,15 @@ class Clock:
 
 @contextlib.contextmanager
 def limited_threads(n_threads):
-    """Set the BLAS, OpenMP and numba pools that are loaded to `n_threads` threads each."""
+    """Set the BLAS, OpenMP and numba pools that are loaded to `n_threads` threads each.
+
+    The call may also use every CPU that the process had at first: importing adelie binds the
+    thread that imports, and with it all that it starts later, to a single one.
+    """
     import threadpoolctl
+
+    if _CPUS is not None:
+        os.sched_setaffinity(0, _CPUS)
 
     if "numba" in sys.modules:
         numba = sys.modules["numba"]

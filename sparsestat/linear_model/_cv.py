@@ -65,7 +65,8 @@ class _ElasticNetCVBase(SparseLinearModel):
         y : array-like of shape (n_samples,)
             The response.
         sample_weight : array-like of shape (n_samples,), float or None, default=None
-            How often each row occurs; counts in the scores of the folds, too.
+            How often each row occurs; counts in the scores of the folds, too. A weight
+            of 2 is the row twice if all copies of a row stay in one fold.
 
         Returns
         -------
@@ -255,7 +256,8 @@ class LassoCV(_ElasticNetCVBase):
         criterion of the path on all data, see Notes.
     selection : {"min", "1se"}, default="min"
         Whether cross-validation takes the strength of the smallest error or the
-        largest strength whose error exceeds it by at most one standard error.
+        largest strength whose error exceeds it by at most one standard error. Not
+        used by other criteria.
     fit_intercept : bool, default=True
         Whether to fit an unpenalised intercept.
     penalty_factor : array-like of shape (n_features,), default=None
@@ -328,6 +330,8 @@ class LassoCV(_ElasticNetCVBase):
     are left out if p >= n, since RSS, and with it any criterion, would fall without
     bound.
 
+    If ``alpha_`` is the smallest strength of the grid, a smaller ``eps`` may do better.
+
     Callbacks tick once for every path, that is for every fold.
 
     References
@@ -399,7 +403,7 @@ class ElasticNetCV(_ElasticNetCVBase):
     selection : {"min", "1se"}, default="min"
         Whether cross-validation takes the strength of the smallest error or, at the
         same ratio, the largest strength whose error exceeds it by at most one
-        standard error.
+        standard error. Not used by other criteria.
     fit_intercept : bool, default=True
         Whether to fit an unpenalised intercept.
     penalty_factor : array-like of shape (n_features,), default=None

@@ -359,7 +359,7 @@ class Lasso(_ElasticNetBase):
         Whether (which) coefficients must not be negative.
     tol : float, default=1e-6
         Largest duality gap relative to the objective of zero coefficients,
-        ``sum_i w_i (y_i - ybar)^2 / (2 W)``.
+        ``sum_i w_i (y_i - ybar)^2 / (2 W)``, where ybar is zero without an intercept.
     max_iter : int, default=1000
         Largest number of working sets solved.
     warm_start : bool, default=False
@@ -475,7 +475,7 @@ class ElasticNet(_ElasticNetBase):
         Whether (which) coefficients must not be negative.
     tol : float, default=1e-6
         Largest duality gap relative to the objective of zero coefficients,
-        ``sum_i w_i (y_i - ybar)^2 / (2 W)``.
+        ``sum_i w_i (y_i - ybar)^2 / (2 W)``, where ybar is zero without an intercept.
     max_iter : int, default=1000
         Largest number of working sets solved.
     warm_start : bool, default=False

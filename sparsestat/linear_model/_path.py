@@ -246,8 +246,9 @@ def lasso_path(
     l1_ratio : float, default=1.0
         Share of the l1 penalty, in (0, 1].
     fit_intercept : bool, default=False
-        Whether an unpenalised intercept b0 is part of the model. It is not returned;
-        :class:`Lasso` does.
+        Whether an unpenalised intercept b0 is part of the model. Unlike that of
+        :class:`Lasso`, the default is False, as for other path functions, and b0 is not
+        returned.
     penalty_factor : array-like of shape (n_features,), default=None
         Factors s_j; zero leaves a feature unpenalised. None stands for ones.
     positive : bool or array-like of bool of shape (n_features,), default=False
@@ -256,7 +257,8 @@ def lasso_path(
         How often each row occurs.
     tol : float, default=1e-6
         Largest duality gap at every alpha, relative to the objective of zero
-        coefficients, ``sum_i w_i (y_i - ybar)^2 / (2 W)``.
+        coefficients, ``sum_i w_i (y_i - ybar)^2 / (2 W)``, where ybar is zero without an
+        intercept.
     max_iter : int, default=1000
         Largest number of working sets solved per alpha.
 

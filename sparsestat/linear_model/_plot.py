@@ -5,6 +5,21 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 
+def check_has_path(estimator):
+    """Refuse what has no path to plot, with advice."""
+    if hasattr(estimator, "steps"):
+        raise TypeError(
+            f"A {type(estimator).__name__} has no path of its own; pass its last step, "
+            "estimator[-1], fitted."
+        )
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "coef_path_"):
+        raise TypeError(
+            f"{type(estimator).__name__} has a single penalty strength; fit LassoCV or "
+            "ElasticNetCV, or use RegularizationPathDisplay.from_path(*lasso_path(X, y)[:2])."
+        )
+
+
 class RegularizationPathDisplay:
     """Coefficients against the strength of the penalty.
 
@@ -72,7 +87,7 @@ class RegularizationPathDisplay:
         display : RegularizationPathDisplay
             What was drawn.
         """
-        check_is_fitted(estimator, "coef_path_")
+        check_has_path(estimator)
         alphas = estimator.alphas_
         if alphas.ndim == 2:
             alphas = alphas[estimator._l1_ratios().tolist().index(estimator.l1_ratio_)]
@@ -136,6 +151,15 @@ class RegularizationPathDisplay:
             _, ax = plt.subplots()
         coefs = self.coefs.toarray() if sparse.issparse(self.coefs) else np.asarray(self.coefs)
         alphas = np.asarray(self.alphas)
+        if coefs.ndim != 2 or coefs.shape[1] != alphas.size:
+            raise ValueError(
+                f"coefs must have shape (n_features, {alphas.size}), one column for each alpha, "
+                f"got {coefs.shape}."
+            )
+        if self.feature_names is not None and len(self.feature_names) != coefs.shape[0]:
+            raise ValueError(
+                f"feature_names must have {coefs.shape[0]} entries, got {len(self.feature_names)}."
+            )
         if self.alpha is None:
             size = np.abs(coefs).max(axis=1)
         else:
@@ -157,7 +181,9 @@ class RegularizationPathDisplay:
         ax.set_xlabel("alpha")
         ax.set_ylabel("coefficient")
         if self.lines_ or self.alpha is not None:
-            ax.legend(fontsize="small", frameon=False, loc="upper left")
+            ax.legend(
+                fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5)
+            )
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -242,7 +268,7 @@ class CVDisplay:
         display : CVDisplay
             What was drawn.
         """
-        check_is_fitted(estimator, "coef_path_")
+        check_has_path(estimator)
         alphas, errors = estimator.alphas_, None
         if estimator.criterion == "cv":
             scores, errors = estimator.mse_mean_, estimator.mse_std_
@@ -294,7 +320,7 @@ class CVDisplay:
         if self.alpha is not None:
             ax.axvline(self.alpha, color="0.5", lw=1.2, ls="--", label="chosen alpha")
         if self.alpha_1se is not None and self.alpha_1se != self.alpha:
-            ax.axvline(self.alpha_1se, color="C1", lw=1.0, ls=":", label="one standard error")
+            ax.axvline(self.alpha_1se, color="C1", lw=1.8, ls=":", label="one-standard-error rule")
         ax.set_xscale("log")
         ax.invert_xaxis()
         ax.set_xlabel("alpha")
