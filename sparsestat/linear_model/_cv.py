@@ -8,7 +8,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import validate_data
 
 from sparsestat.linear_model._criteria import CRITERIA, fit_statistics
-from sparsestat.linear_model._data import make_problem
+from sparsestat.linear_model._data import canonical_csc, make_problem
 from sparsestat.linear_model._elastic_net import SparseLinearModel
 from sparsestat.linear_model._path import (
     PATH_GRAM_LIMIT,
@@ -91,7 +91,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         dtype = X.dtype
         y = np.asarray(y, dtype=np.float64)
         if sparse.issparse(X):
-            X = sparse.csc_array(X, dtype=np.float64)
+            X = canonical_csc(X)
         weights = check_frequency_weights(sample_weight, X)
         limits = (
             check_penalty_factor(self.penalty_factor, X.shape[1]),

@@ -59,6 +59,19 @@ class Problem:
         return self.y_mean - float(self.x_mean[support] @ coef[support])
 
 
+def canonical_csc(X):
+    """A sparse X as float64 CSC array in which every entry is stored once.
+
+    Squares of columns cannot be summed from entries that are themselves sums. The
+    arrays of X are shared where they serve, and never modified.
+    """
+    X = sparse.csc_array(X, dtype=np.float64)
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X
+
+
 def make_problem(X, y, weights, *, fit_intercept, gram_limit):
     """Centre and weight the data, or summarise them when rows outnumber columns by far.
 

@@ -9,7 +9,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparsestat.linear_model._data import make_problem, problem_from_moments
+from sparsestat.linear_model._data import canonical_csc, make_problem, problem_from_moments
 from sparsestat.linear_model._path import ElasticNetPath, warn_unless_converged
 from sparsestat.utils._arrays import get_namespace, use_array_api
 from sparsestat.utils._callbacks import FitTicker
@@ -183,7 +183,10 @@ class _ElasticNetBase(SparseLinearModel):
         """
         refuse_no_penalty(self.alpha)
         if is_dask_collection(X):
-            return self.fit_gram(GramAccumulator.from_dask(X, y, sample_weight))
+            self.fit_gram(GramAccumulator.from_dask(X, y, sample_weight))
+            if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
+                self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+            return self
         given = X, y, sample_weight
         if not sparse.issparse(X) and use_array_api(X, y):
             return self._fit_device(X, y, sample_weight)
@@ -196,7 +199,7 @@ class _ElasticNetBase(SparseLinearModel):
         positive = check_positive_mask(self.positive, X.shape[1])
         dtype = X.dtype
         if sparse.issparse(X):
-            X = sparse.csc_array(X, dtype=np.float64)
+            X = canonical_csc(X)
         with single_threaded_blas():
             problem = make_problem(
                 X,

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
-from sparsestat.linear_model._data import centred_columns
+from sparsestat.linear_model._data import canonical_csc, centred_columns
 from sparsestat.linear_model._elastic_net import BestSoFar, SparseLinearModel, refuse_no_penalty
 from sparsestat.linear_model._path import PathPoint, warn_unless_converged
 from sparsestat.utils._callbacks import FitTicker
@@ -149,7 +149,7 @@ class MultiTaskLasso(SparseLinearModel):
             start = np.atleast_2d(start)
             start = start.T if start.shape == (Y.shape[1], X.shape[1]) else None
         if sparse.issparse(X):
-            X = sparse.csc_array(X, dtype=np.float64)
+            X = canonical_csc(X)
         with single_threaded_blas():
             columns, x_mean, total = centred_columns(X, weights, self.fit_intercept)
             responses, y_mean, _ = centred_columns(Y, weights, self.fit_intercept)

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from sparsestat.linear_model._data import correlations_from_rows, make_problem
+from sparsestat.linear_model._data import canonical_csc, correlations_from_rows, make_problem
 from sparsestat.penalties._codes import ELASTIC_NET
 from sparsestat.utils._sklearn import Interval, validate_params
 from sparsestat.utils._threads import single_threaded_blas
@@ -313,7 +313,7 @@ def lasso_path(
     factors = check_penalty_factor(penalty_factor, X.shape[1])
     mask = check_positive_mask(positive, X.shape[1])
     if sparse.issparse(X):
-        X = sparse.csc_array(X, dtype=np.float64)
+        X = canonical_csc(X)
     with single_threaded_blas():
         problem = make_problem(
             X, y, weights, fit_intercept=fit_intercept, gram_limit=PATH_GRAM_LIMIT

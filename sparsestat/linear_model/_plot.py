@@ -148,7 +148,7 @@ class RegularizationPathDisplay:
         import matplotlib.pyplot as plt
 
         if ax is None:
-            _, ax = plt.subplots()
+            _, ax = plt.subplots(layout="constrained")
         coefs = self.coefs.toarray() if sparse.issparse(self.coefs) else np.asarray(self.coefs)
         alphas = np.asarray(self.alphas)
         if coefs.ndim != 2 or coefs.shape[1] != alphas.size:
@@ -307,7 +307,7 @@ class CVDisplay:
         import matplotlib.pyplot as plt
 
         if ax is None:
-            _, ax = plt.subplots()
+            _, ax = plt.subplots(layout="constrained")
         finite = np.isfinite(self.scores)
         alphas, scores = np.asarray(self.alphas)[finite], np.asarray(self.scores)[finite]
         (self.line_,) = ax.plot(alphas, scores, marker="o", ms=3, lw=1.4, color="C0")

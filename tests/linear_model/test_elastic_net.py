@@ -552,3 +552,14 @@ def test_names_of_an_earlier_fit_do_not_survive():
     model = Lasso(0.1).fit(pd.DataFrame(X, columns=list("abc")), y)
     model.fit_gram(GramAccumulator().update(X, y))
     assert not hasattr(model, "feature_names_in_")
+
+
+def test_names_of_a_dask_dataframe_are_kept():
+    pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    X, y = make_data(60, 4)
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    lazy = dd.from_pandas(frame, npartitions=3)
+    model = Lasso(0.1).fit(lazy, dd.from_pandas(pd.Series(y), npartitions=3))
+    assert list(model.feature_names_in_) == list("abcd")
+    assert model.objective_ == pytest.approx(Lasso(0.1).fit(frame, y).objective_, rel=1e-6)
+    np.testing.assert_allclose(model.predict(frame), Lasso(0.1).fit(X, y).predict(X), atol=1e-2)

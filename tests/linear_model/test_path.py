@@ -288,3 +288,17 @@ def test_data_are_not_changed():
         lasso_path(data, y, alphas=5, sample_weight=np.arange(20.0))
         assert (data != before).sum() == 0
         np.testing.assert_array_equal(y, response)
+
+
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_entries_stored_twice_are_summed(fit_intercept):
+    """A CSC matrix may hold one entry in several pieces, in any order."""
+    X, y = make_data(20, 6)
+    indices = np.tile(np.r_[np.arange(20), np.arange(20)[::-1]], 6)
+    data = np.concatenate([np.r_[0.25 * X[:, j], 0.75 * X[::-1, j]] for j in range(6)])
+    split = sparse.csc_array((data, indices, np.arange(0, 241, 40)), shape=(20, 6))
+    before = split.data.copy(), split.indices.copy()
+    path = lasso_path(split, y, alphas=8, tol=1e-8, fit_intercept=fit_intercept)
+    judge(X, y, path, tol=1e-8, fit_intercept=fit_intercept)
+    np.testing.assert_array_equal(split.data, before[0])
+    np.testing.assert_array_equal(split.indices, before[1])

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sparsestat.linear_model import (
     CVDisplay,
     ElasticNetCV,
+    Lasso,
     LassoCV,
     RegularizationPathDisplay,
     lasso_path,
@@ -99,3 +102,19 @@ def test_weighted_means_are_shown(data):
 def test_an_estimator_must_be_fitted(display):
     with pytest.raises(NotFittedError):
         display.from_estimator(LassoCV())
+
+
+@pytest.mark.parametrize("display", [CVDisplay, RegularizationPathDisplay])
+def test_what_has_no_path_is_refused_with_advice(data, display):
+    pipeline = make_pipeline(StandardScaler(), LassoCV(alphas=3, cv=2)).fit(*data)
+    with pytest.raises(TypeError, match=r"pass its last step, estimator\[-1\]"):
+        display.from_estimator(pipeline)
+    with pytest.raises(TypeError, match="Lasso has a single penalty strength"):
+        display.from_estimator(Lasso(0.1).fit(*data))
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match=r"coefs must have shape \(n_features, 2\)"):
+        RegularizationPathDisplay.from_path([1.0, 0.5], np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="feature_names must have 3 entries, got 1"):
+        RegularizationPathDisplay.from_path([1.0, 0.5], np.ones((3, 2)), feature_names=["a"])
