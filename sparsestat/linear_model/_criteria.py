@@ -45,8 +45,9 @@ def fit_statistics(problem, points, l1_ratio, factors, criterion):
 def residual_sum_of_squares(problem, point):
     """Weighted sum of squared residuals of one point."""
     design = problem.design
-    order = np.arange(point.features.size)
-    design.set_coefficients(point.features, point.values, order.size)
+    # What the solver copied of its last working set belongs to other coefficients.
+    design.release()
+    design.set_coefficients(point.features, point.values, point.features.size)
     return design.squares()[0]
 
 

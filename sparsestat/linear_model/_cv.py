@@ -8,7 +8,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import validate_data
 
 from sparsestat.linear_model._criteria import CRITERIA, fit_statistics
-from sparsestat.linear_model._data import canonical_csc, make_problem
+from sparsestat.linear_model._data import canonical_csc, gram_limit, make_problem
 from sparsestat.linear_model._elastic_net import SparseLinearModel
 from sparsestat.linear_model._path import (
     PATH_GRAM_LIMIT,
@@ -126,9 +126,13 @@ class _ElasticNetCVBase(SparseLinearModel):
             raise ValueError(f"cv must give at least 2 folds, got {len(folds)}.")
         return folds
 
-    def _problem(self, X, y, weights):
+    def _problem(self, X, y, weights, limits):
         return make_problem(
-            X, y, weights, fit_intercept=self.fit_intercept, gram_limit=PATH_GRAM_LIMIT
+            X,
+            y,
+            weights,
+            fit_intercept=self.fit_intercept,
+            gram_limit=gram_limit(PATH_GRAM_LIMIT, limits[0]),
         )
 
     def _path(self, problem, l1_ratio, limits):
@@ -138,7 +142,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         if not isinstance(self.alphas, Integral):
             return [check_alphas(self.alphas)] * len(l1_ratios)
         with single_threaded_blas():
-            problem = self._problem(X, y, weights)
+            problem = self._problem(X, y, weights, limits)
             return [
                 alpha_grid(self._path(problem, ratio, limits).alpha_max(), self.alphas, self.eps)
                 for ratio in l1_ratios
@@ -147,9 +151,10 @@ class _ElasticNetCVBase(SparseLinearModel):
     def _run_path(self, X, y, weights, l1_ratio, grid, fold, limits):
         """A path on all rows or on those of one fold, and its errors on the rows left out."""
         if fold is None:
-            problem = self._problem(X, y, weights)
+            problem = self._problem(X, y, weights, limits)
             path = self._path(problem, l1_ratio, limits)
-            return problem, [path.at(alpha) for alpha in grid], None
+            points = [path.at(alpha) for alpha in grid]
+            return problem, points, None, problem.tolerance(self.tol)
         train, test = fold
         train_weights = None if weights is None else weights[train]
         test_weights = None if weights is None else weights[test]
@@ -157,7 +162,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         train_X = sparse.csc_array(rows[train]) if sparse.issparse(X) else X[train]
         if train_weights is not None and not np.any(train_weights):
             raise ValueError("sample_weight must not be zero on all training rows of a fold.")
-        problem = self._problem(train_X, y[train], train_weights)
+        problem = self._problem(train_X, y[train], train_weights, limits)
         path = self._path(problem, l1_ratio, limits)
         points = [path.at(alpha) for alpha in grid]
         used = np.unique(np.concatenate([point.features for point in points]))
@@ -167,25 +172,33 @@ class _ElasticNetCVBase(SparseLinearModel):
         centred = rows[test][:, used] @ coefs - problem.x_mean[used] @ coefs
         errors = (y[test] - problem.y_mean)[:, None] - centred
         if test_weights is not None and not np.any(test_weights):
-            return problem, points, np.zeros(len(points))
-        return problem, points, np.average(errors**2, axis=0, weights=test_weights)
+            mean_errors = np.full(len(points), np.nan)
+        else:
+            mean_errors = np.average(errors**2, axis=0, weights=test_weights)
+        # The copy of the training rows is of no more use.
+        required = problem.tolerance(self.tol)
+        problem.design = problem.rows = None
+        return problem, points, mean_errors, required
 
     def _half_fitted(self, done, X, dtype):
-        problem, points, _ = done
+        problem, points, *_ = done
         return _coefficients(problem, points[-1], X.shape[1], dtype)
 
     def _choose(self, paths, fold_paths, l1_ratios, grids, folds, weights, X, dtype, factors):
         n_ratios, n_alphas = len(l1_ratios), len(grids[0])
         if self.criterion == "cv":
-            errors = np.array([errors for _, _, errors in fold_paths])
+            errors = np.array([errors for _, _, errors, _ in fold_paths])
             errors = errors.reshape(len(folds), n_ratios, n_alphas).transpose(1, 2, 0)
-            shares = None
-            if weights is not None:
-                shares = np.array([weights[test].sum() for _, test in folds])
             self.mse_path_ = self._drop_axis(errors)
-            mean = np.average(errors, axis=2, weights=shares)
-            spread = np.average((errors - mean[:, :, None]) ** 2, axis=2, weights=shares)
-            deviation = np.sqrt(spread / (len(folds) - 1))
+            # Folds without any weight on the rows left out say nothing.
+            tested = errors[:, :, ~np.isnan(errors[0, 0])]
+            if tested.shape[2] < 2:
+                raise ValueError(
+                    "sample_weight must be positive on left-out rows of at least 2 folds, "
+                    f"got {tested.shape[2]}."
+                )
+            mean = tested.mean(axis=2)
+            deviation = tested.std(axis=2, ddof=1) / np.sqrt(tested.shape[2])
             self.mse_mean_ = self._drop_axis(mean)
             self.mse_std_ = self._drop_axis(deviation)
             scores = mean
@@ -193,7 +206,7 @@ class _ElasticNetCVBase(SparseLinearModel):
             scores = np.array(
                 [
                     fit_statistics(problem, points, ratio, factors, self.criterion)
-                    for ratio, (problem, points, _) in zip(l1_ratios, paths)
+                    for ratio, (problem, points, *_) in zip(l1_ratios, paths)
                 ]
             )
             self.criterion_path_ = self._drop_axis(scores)
@@ -204,7 +217,7 @@ class _ElasticNetCVBase(SparseLinearModel):
             self.alpha_1se_ = float(grids[row][within])
             if self.selection == "1se":
                 column = within
-        problem, points, _ = paths[row]
+        problem, points, _, required = paths[row]
         self.alphas_ = self._drop_axis(np.array(grids))
         self.alpha_ = float(grids[row][column])
         self._store_ratio(float(l1_ratios[row]))
@@ -215,9 +228,8 @@ class _ElasticNetCVBase(SparseLinearModel):
             setattr(self, name, value)
         self.objective_, self.dual_gap_ = point.objective, point.dual_gap
         self.converged_, self.n_iter_ = point.converged, point.n_iter
-        warn_unless_converged(points, self.tol, problem.tolerance(self.tol), stacklevel=6)
-        for fold_problem, fold_points, _ in fold_paths:
-            required = fold_problem.tolerance(self.tol)
+        warn_unless_converged(points, self.tol, required, stacklevel=6)
+        for _, fold_points, _, required in fold_paths:
             warn_unless_converged(fold_points, self.tol, required, stacklevel=6)
 
     def _drop_axis(self, array):
@@ -230,9 +242,10 @@ class _ElasticNetCVBase(SparseLinearModel):
 def _coefficients(problem, point, n_features, dtype):
     coef = np.zeros(n_features)
     coef[point.features] = point.values
+    rounded = coef.astype(dtype, copy=False)
     return {
-        "coef_": coef.astype(dtype, copy=False),
-        "intercept_": problem.intercept(coef),
+        "coef_": rounded,
+        "intercept_": problem.intercept(rounded.astype(np.float64)),
         "support_": coef != 0,
     }
 
@@ -282,10 +295,10 @@ class LassoCV(_ElasticNetCVBase):
     alphas_ : ndarray of shape (n_alphas,)
         The strengths, descending.
     mse_path_ : ndarray of shape (n_alphas, n_folds)
-        Mean squared errors on the rows left out (``criterion="cv"``).
+        Mean squared errors on the rows left out (``criterion="cv"``); NaN for folds on
+        which their weights are zero, which do not count.
     mse_mean_ : ndarray of shape (n_alphas,)
-        Their means over the folds, which count by their weights if there are any
-        (``criterion="cv"``).
+        Their means over the folds (``criterion="cv"``).
     mse_std_ : ndarray of shape (n_alphas,)
         Standard errors of these means (``criterion="cv"``).
     criterion_path_ : ndarray of shape (n_alphas,)
@@ -430,10 +443,10 @@ class ElasticNetCV(_ElasticNetCVBase):
     alphas_ : ndarray of shape (n_alphas,) or (n_ratios, n_alphas)
         The strengths, descending, for every ratio if there are several.
     mse_path_ : ndarray of shape (n_alphas, n_folds) or (n_ratios, n_alphas, n_folds)
-        Mean squared errors on the rows left out (``criterion="cv"``).
+        Mean squared errors on the rows left out (``criterion="cv"``); NaN for folds on
+        which their weights are zero, which do not count.
     mse_mean_ : ndarray of shape (n_alphas,) or (n_ratios, n_alphas)
-        Their means over the folds, which count by their weights if there are any
-        (``criterion="cv"``).
+        Their means over the folds (``criterion="cv"``).
     mse_std_ : ndarray of shape (n_alphas,) or (n_ratios, n_alphas)
         Standard errors of these means (``criterion="cv"``).
     criterion_path_ : ndarray of shape (n_alphas,) or (n_ratios, n_alphas)

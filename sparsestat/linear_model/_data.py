@@ -72,6 +72,15 @@ def canonical_csc(X):
     return X
 
 
+def gram_limit(limit, factors):
+    """Largest number of features for which cross products replace a tall X.
+
+    None if some are unpenalised: their least-squares fit needs the columns themselves
+    where these nearly depend on each other.
+    """
+    return limit if np.all(factors > 0.0) else 0
+
+
 def make_problem(X, y, weights, *, fit_intercept, gram_limit):
     """Centre and weight the data, or summarise them when rows outnumber columns by far.
 
@@ -94,6 +103,7 @@ def make_problem(X, y, weights, *, fit_intercept, gram_limit):
     """
     if sparse.issparse(X):
         return _sparse_problem(X, y, weights, fit_intercept)
+    X, y, weights = drop_unweighted(X, y, weights)
     n_samples, n_features = X.shape
     if n_samples >= 2 * n_features and n_features <= gram_limit:
         moments = GramAccumulator().update(X, y, weights)
@@ -101,6 +111,17 @@ def make_problem(X, y, weights, *, fit_intercept, gram_limit):
         problem.rows = X, y, weights
         return problem
     return _dense_problem(X, y, weights, fit_intercept)
+
+
+def drop_unweighted(X, y, weights):
+    """Leave out the rows of a dense X whose weight is zero.
+
+    They must not decide, for one, whether a column is constant.
+    """
+    if weights is None or np.all(weights) or sparse.issparse(X):
+        return X, y, weights
+    kept = weights > 0
+    return X[kept], y[kept], weights[kept]
 
 
 def problem_from_moments(moments, *, fit_intercept):
@@ -153,9 +174,15 @@ def _sparse_problem(X, y, weights, fit_intercept):
 
     y, y_mean = _centre_response(y, weights, fit_intercept)
     X, x_mean, total = centred_columns(X, weights, fit_intercept)
-    return Problem(
-        SparseDesign(X, y, x_mean, total if fit_intercept else 0.0), x_mean, y_mean, total
-    )
+    roots = centring_roots(X, weights, fit_intercept)
+    return Problem(SparseDesign(X, y, x_mean, roots), x_mean, y_mean, total)
+
+
+def centring_roots(X, weights, fit_intercept):
+    """Square roots of the weights, along which a sparse X is centred; zeros if it is not."""
+    if not fit_intercept:
+        return np.zeros(X.shape[0])
+    return np.ones(X.shape[0]) if weights is None else np.sqrt(weights)
 
 
 def centred_columns(X, weights, fit_intercept):

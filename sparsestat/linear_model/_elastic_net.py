@@ -9,7 +9,12 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sparsestat.linear_model._data import canonical_csc, make_problem, problem_from_moments
+from sparsestat.linear_model._data import (
+    canonical_csc,
+    gram_limit,
+    make_problem,
+    problem_from_moments,
+)
 from sparsestat.linear_model._path import ElasticNetPath, warn_unless_converged
 from sparsestat.utils._arrays import get_namespace, use_array_api
 from sparsestat.utils._callbacks import FitTicker
@@ -206,7 +211,7 @@ class _ElasticNetBase(SparseLinearModel):
                 np.asarray(y, dtype=np.float64),
                 weights,
                 fit_intercept=self.fit_intercept,
-                gram_limit=FIT_GRAM_LIMIT,
+                gram_limit=gram_limit(FIT_GRAM_LIMIT, factors),
             )
             context = self._init_callback_context(max_subtasks=None)
             with FitTicker(self, context, *given) as ticker:
@@ -319,9 +324,10 @@ class _ElasticNetBase(SparseLinearModel):
         )
 
         def attributes(coef):
+            rounded = coef.astype(dtype, copy=False)
             return {
-                "coef_": coef.astype(dtype, copy=False),
-                "intercept_": problem.intercept(coef),
+                "coef_": rounded,
+                "intercept_": problem.intercept(rounded.astype(np.float64)),
                 "support_": coef != 0,
             }
 

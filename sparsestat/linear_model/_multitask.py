@@ -6,7 +6,12 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
-from sparsestat.linear_model._data import canonical_csc, centred_columns
+from sparsestat.linear_model._data import (
+    canonical_csc,
+    centred_columns,
+    centring_roots,
+    drop_unweighted,
+)
 from sparsestat.linear_model._elastic_net import BestSoFar, SparseLinearModel, refuse_no_penalty
 from sparsestat.linear_model._path import PathPoint, warn_unless_converged
 from sparsestat.utils._callbacks import FitTicker
@@ -150,15 +155,22 @@ class MultiTaskLasso(SparseLinearModel):
             start = start.T if start.shape == (Y.shape[1], X.shape[1]) else None
         if sparse.issparse(X):
             X = canonical_csc(X)
+        X, Y, weights = drop_unweighted(X, Y, weights)
         with single_threaded_blas():
             columns, x_mean, total = centred_columns(X, weights, self.fit_intercept)
             responses, y_mean, _ = centred_columns(Y, weights, self.fit_intercept)
-            implicit = x_mean if sparse.issparse(X) else np.zeros_like(x_mean)
-            solver = RowSolver(columns, responses, implicit, total, start)
+            implicit = sparse.issparse(X)
+            solver = RowSolver(
+                columns,
+                responses,
+                x_mean if implicit else np.zeros_like(x_mean),
+                centring_roots(X, weights, self.fit_intercept and implicit),
+                start,
+            )
 
             def attributes(B):
                 coef = B.T.astype(dtype)
-                intercept = y_mean - x_mean @ B
+                intercept = y_mean - x_mean @ coef.T.astype(np.float64)
                 return {
                     "coef_": coef[0] if single else coef,
                     "intercept_": float(intercept[0]) if single else intercept,

@@ -9,7 +9,12 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from sparsestat.linear_model._data import canonical_csc, correlations_from_rows, make_problem
+from sparsestat.linear_model._data import (
+    canonical_csc,
+    correlations_from_rows,
+    gram_limit,
+    make_problem,
+)
 from sparsestat.penalties._codes import ELASTIC_NET
 from sparsestat.utils._sklearn import Interval, validate_params
 from sparsestat.utils._threads import single_threaded_blas
@@ -316,7 +321,11 @@ def lasso_path(
         X = canonical_csc(X)
     with single_threaded_blas():
         problem = make_problem(
-            X, y, weights, fit_intercept=fit_intercept, gram_limit=PATH_GRAM_LIMIT
+            X,
+            y,
+            weights,
+            fit_intercept=fit_intercept,
+            gram_limit=gram_limit(PATH_GRAM_LIMIT, factors),
         )
         path = ElasticNetPath(problem, l1_ratio, factors, mask, tol=tol, max_iter=max_iter)
         if isinstance(alphas, Integral):

@@ -23,6 +23,12 @@ A row of the Gram matrix is then longer than a column, but Newton steps make up 
 Sparse columns are too cheap for that.
 """
 
+_RANK = 1e-13
+"""Singular value, relative to the largest, below which columns count as dependent."""
+
+_FAR = 1e4
+"""Distance of a column's mean from zero, in standard deviations, that calls for care."""
+
 _WORTHWHILE = 0.5
 """Share of stale correlations beyond which all are computed at once."""
 
@@ -37,15 +43,14 @@ class _RowDesign:
     indptr = _NO_INDICES
     offsets = _NO_VALUES
     total_weight = 0.0
+    roots = _NO_VALUES
 
     def _prepare(self, y):
         self.y = y
         self.yy = float(y @ y)
         self.residual = y.copy()
         self.scratch = np.empty_like(y)
-        self.shift = 0.0
         self._past = np.zeros((_REMEMBERED, y.shape[0]))
-        self._past_shift = np.zeros(_REMEMBERED)
         self._past_c = np.zeros((_REMEMBERED, self.n_features))
         self._known = 0
         self._stale = np.empty(self.n_features, dtype=np.int64)
@@ -60,7 +65,9 @@ class _RowDesign:
         """Correlations of ``features[:count]`` with the residual."""
         from sparsestat.solvers import _kernels
 
-        _kernels.column_dots(*self.columns, self.residual, self.shift, features, count, out)
+        # The residual is orthogonal to the roots up to rounding, which large offsets magnify.
+        shift = -float(self.roots @ self.residual) if self.total_weight > 0.0 else 0.0
+        _kernels.column_dots(*self.columns, self.residual, shift, features, count, out)
 
     def response_dots(self, features):
         """Correlations of ``features`` with the response."""
@@ -80,10 +87,30 @@ class _RowDesign:
             self.XT, self.data, self.indices, self.indptr, cols, w[support], support,
             support.size, self.residual,
         )  # fmt: skip
-        self.update_shift(cols, w, m)
+        if self.total_weight > 0.0:
+            # Twice, since what was to be subtracted may exceed what is left by far.
+            for _ in range(2):
+                self.residual -= (self.roots @ self.residual / self.total_weight) * self.roots
 
-    def update_shift(self, cols, w, m):
-        """Nothing is left out of the residual of columns that are centred explicitly."""
+    def least_squares(self, features):
+        """How the coefficients of ``features`` must change to make the residual orthogonal.
+
+        Parameters
+        ----------
+        features : ndarray of int
+            Features whose centred columns are held in memory from here on.
+
+        Returns
+        -------
+        solve : callable
+            Returns the change for the present residual, of least norm if columns
+            depend on each other.
+        """
+        left, singular, right = np.linalg.svd(self.centred(features), full_matrices=False)
+        kept = singular > _RANK * singular.max(initial=0.0)
+        left = np.ascontiguousarray(left[:, kept].T)
+        back = right[kept].T / singular[kept]
+        return lambda: back @ (left @ self.residual)
 
     def rounding(self):
         """Bound on the rounding error of :meth:`squares`; a residual in memory needs none."""
@@ -91,17 +118,13 @@ class _RowDesign:
 
     def squares(self):
         """``r'r`` and ``y'r`` of the present residual r."""
-        rr = float(self.residual @ self.residual)
-        if self.total_weight > 0.0:
-            rr -= self.shift**2 / self.total_weight
-        return max(rr, 0.0), float(self.y @ self.residual)
+        return float(self.residual @ self.residual), float(self.y @ self.residual)
 
     def correlate(self, c):
         """Fill c with the correlations of all features and remember them."""
         slot = self._known % _REMEMBERED
         self._correlate_all(self._past_c[slot])
         self._past[slot] = self.residual
-        self._past_shift[slot] = self.shift
         self._known += 1
         c[:] = self._past_c[slot]
 
@@ -122,14 +145,11 @@ class _RowDesign:
 
         # With weights m, r = sum_k m_k r_k + e and X'r = sum_k m_k X'r_k + X'e.
         known = min(self._known, _REMEMBERED)
-        past, past_shift = self._past[:known], self._past_shift[:known]
+        past = self._past[:known]
         mix = np.linalg.lstsq(past @ past.T, past @ self.residual, rcond=1e-13)[0]
         left = self.residual - mix @ past
-        squared = left @ left
-        if self.total_weight > 0.0:
-            squared -= (self.shift - mix @ past_shift) ** 2 / self.total_weight
         rounding = 1e-14 * np.sqrt(self.yy) * (1.0 + np.abs(mix).sum())
-        error = np.sqrt(max(squared, 0.0)) + rounding
+        error = np.sqrt(left @ left) + rounding
         np.dot(mix, self._past_c[:known], out=c)
         count = _kernels.uncertain_features(code, params, c, error, self.norms, share, self._stale)
         if count > _WORTHWHILE * self.n_features:
@@ -164,6 +184,10 @@ class DenseDesign(_RowDesign):
 
     def _correlate_all(self, c):
         np.dot(self.XT, self.residual, out=c)
+
+    def centred(self, features):
+        """Copy of some columns."""
+        return self.X[:, features]
 
     def set_coefficients(self, cols, w, m):
         """Compute the residual of coefficients ``w[:m]`` on the features ``cols[:m]``."""
@@ -205,23 +229,30 @@ class SparseDesign(_RowDesign):
         Centred and weighted response.
     means : ndarray of shape (n_features,)
         Weighted column means, zero without an intercept.
-    total_weight : float
-        Sum of the sample weights.
+    roots : ndarray of shape (n_samples,)
+        Square roots of the sample weights, zeros without an intercept.
     """
 
-    def __init__(self, X, y, means, total_weight):
+    def __init__(self, X, y, means, roots):
         from sparsestat.solvers import _kernels
 
         self.data, self.indices, self.indptr = X.data, X.indices, X.indptr
         self.n_features = X.shape[1]
+        self.offsets = means
+        self.roots = roots
+        self.total_weight = float(roots @ roots)
+        self.norms = np.empty(X.shape[1])
+        _kernels.csc_norms(
+            self.data, self.indices, self.indptr, means, roots, self.total_weight, self.norms
+        )
         self.entries_per_column = X.nnz / max(X.shape[1], 1)
         self.gram_limit = self.entries_per_column
         if self.entries_per_column > 0.25 * X.shape[0]:
             self.gram_limit *= _DENSE_MARGIN
-        self.offsets = means
-        self.total_weight = float(total_weight)
-        self.norms = np.empty(X.shape[1])
-        _kernels.csc_norms(self.data, self.indptr, means, self.total_weight, self.norms)
+        far = np.abs(means) * np.sqrt(self.total_weight) > _FAR * self.norms
+        if np.any(far & (self.norms > 0.0)):
+            # Products of such columns lose so many digits that only residuals can be trusted.
+            self.gram_limit = 0
         self._row = np.zeros(X.shape[0])
         self._every = np.arange(self.n_features)
         self._prepare(y)
@@ -229,9 +260,14 @@ class SparseDesign(_RowDesign):
     def _correlate_all(self, c):
         self.dots(self._every, self.n_features, c)
 
-    def update_shift(self, cols, w, m):
-        """The residual omits ``v * offsets'w``, v being the roots of the sample weights."""
-        self.shift = self.total_weight * float(self.offsets[cols[:m]] @ w[:m])
+    def centred(self, features):
+        """Some columns, centred, as a dense array."""
+        out = np.zeros((self.y.shape[0], features.size))
+        for k, j in enumerate(features):
+            entries = slice(self.indptr[j], self.indptr[j + 1])
+            out[self.indices[entries], k] = self.data[entries]
+            out[:, k] -= self.offsets[j] * self.roots
+        return out
 
     def gram_block(self, cols, m, new):
         """``X_a'X_new`` for a = cols[:m] followed by ``new``."""
@@ -308,6 +344,11 @@ class GramDesign:
     def response_dots(self, features):
         """Correlations of ``features`` with the response."""
         return self.xy[features]
+
+    def least_squares(self, features):
+        """How the coefficients of ``features`` must change to make the residual orthogonal."""
+        inverse = np.linalg.pinv(self.gram[np.ix_(features, features)], hermitian=True)
+        return lambda: inverse @ self._c[features]
 
     def correlate(self, c):
         """Fill c with the correlations of all features."""

@@ -102,22 +102,29 @@ def newton_gradient(code, params, cols, q, w, support, size, rhs, bend):
 
 
 @jit
-def gather_lower(G, support, size, bend, jitter, H):
-    """Lower triangle of the support's Gram matrix plus ``bend`` and relative ``jitter``."""
-    largest = 0.0
+def gather_lower(G, support, size, bend, jitter, H, scale):
+    """Lower triangle of the support's Gram matrix plus ``bend``, scaled to a unit diagonal.
+
+    Scaled so, pivots can be compared, and ``jitter`` means the same for every column.
+    """
+    for j in range(size):
+        diagonal = G[support[j], support[j]] + bend[j]
+        scale[j] = 1.0 / np.sqrt(diagonal) if diagonal > 0.0 else 0.0
     for j in range(size):
         row = G[support[j]]
-        for i in range(j, size):
-            H[i, j] = row[support[i]]
-        largest = max(largest, H[j, j])
-        H[j, j] += bend[j]
-    for j in range(size):
-        H[j, j] += jitter * largest
+        for i in range(j + 1, size):
+            H[i, j] = row[support[i]] * scale[i] * scale[j]
+        H[j, j] = 1.0 + jitter
+
+
+@jit(inline="always")
+def _has_kink(code, params, j):
+    return zero_slope(code, params, j) > 0.0 or value(code, params, j, -1.0) == np.inf
 
 
 @jit
 def newton_step(code, params, cols, G, q, w, m, support, size, direction, change):
-    """Move along ``direction``; coefficients that would change their sign become zero.
+    """Move along ``direction``; coefficients that would cross a kink at zero become zero.
 
     If that does not lower the objective, the step is taken only as far as the
     first such coefficient, which always does.  Returns the number of zeroed
@@ -128,12 +135,12 @@ def newton_step(code, params, cols, G, q, w, m, support, size, direction, change
     decrease = 0.0
     for i in range(size):
         current = w[support[i]]
+        j = cols[support[i]]
         change[i] = direction[i]
-        if current * (current + direction[i]) <= 0.0:
+        if current * (current + direction[i]) <= 0.0 and _has_kink(code, params, j):
             first = min(first, -current / direction[i])
             change[i] = -current
             flips += 1
-        j = cols[support[i]]
         decrease += value(code, params, j, current)
         decrease -= value(code, params, j, current + change[i])
         decrease += 0.5 * change[i] * q[support[i]]
@@ -145,7 +152,11 @@ def newton_step(code, params, cols, G, q, w, m, support, size, direction, change
         for i in range(size):
             current = w[support[i]]
             change[i] = first * direction[i]
-            if current * (current + direction[i]) <= 0.0 and -current / direction[i] == first:
+            if (
+                current * (current + direction[i]) <= 0.0
+                and -current / direction[i] == first
+                and _has_kink(code, params, cols[support[i]])
+            ):
                 change[i] = -current
         _move(G, q, w, m, support, size, change, 1.0)
     return flips
@@ -203,6 +214,17 @@ def subtract_columns(XT, data, indices, indptr, cols, change, members, size, res
             csc_subtract(data, indices, indptr[j], indptr[j + 1], delta, residual)
 
 
+@jit(inline="always")
+def _is_far(offset, total_weight, squared_norm):
+    return offset * offset * total_weight > 1e4 * squared_norm
+
+
+@jit(fastmath=SUMS)
+def add_multiple(factor, vector, out):
+    for l in range(out.shape[0]):
+        out[l] += factor * vector[l]
+
+
 @jit(fastmath=SUMS)
 def cd_residual(
     code,
@@ -215,6 +237,7 @@ def cd_residual(
     indices,
     indptr,
     offsets,
+    roots,
     total_weight,
     norms,
     residual,
@@ -228,11 +251,13 @@ def cd_residual(
 ):
     """Cyclic coordinate descent with Anderson extrapolation, the residual being maintained.
 
-    When X is sparse its columns are centred implicitly: ``residual`` holds
-    ``y - X w`` of the stored entries, the omitted part of the true residual is
-    ``t * v`` with ``t = offsets'w`` and v the square roots of the sample weights,
-    whose squared norm is ``total_weight``.  Since the true residual is orthogonal
-    to v, its squared norm is ``||residual||^2 - total_weight * t^2``.
+    When X is sparse its columns are centred implicitly.  The residual is centred
+    before and after; meanwhile the part ``t * v`` of it is left out, where t is the
+    sum of offsets times the changes of w, and v are the square roots of the sample
+    weights, whose squared norm is ``total_weight``.  Since the true residual is
+    orthogonal to v, its squared norm is ``||residual||^2 - total_weight * t^2``.
+    Columns whose mean is far from zero are subtracted centred, since what is left out
+    for them would swamp the rest.
 
     A correlation that is wrong by d costs the duality gap about ``d * price[k]``.
     Returns the number of epochs and whether the last one went over everything and
@@ -242,9 +267,6 @@ def cd_residual(
     memory = history.shape[0] - 1
     change = history[memory]
     t = 0.0
-    if not dense:
-        for k in range(m):
-            t += offsets[cols[k]] * w[k]
     size = -1
     stored = 0
     for epoch in range(1, max_epochs + 1):
@@ -261,7 +283,10 @@ def cd_residual(
                 correlation = dot(XT[j], residual)
             else:
                 correlation = csc_dot(data, indices, indptr[j], indptr[j + 1], residual)
-                correlation += offsets[j] * total_weight * t
+                if _is_far(offsets[j], total_weight, norm):
+                    correlation -= offsets[j] * dot(roots, residual)
+                else:
+                    correlation += offsets[j] * total_weight * t
             old = w[k]
             new = prox(code, params, j, old + correlation / norm, 1.0 / norm)
             if new != old:
@@ -272,8 +297,11 @@ def cd_residual(
                     for l in range(row.shape[0]):
                         residual[l] -= delta * row[l]
                 else:
-                    t += offsets[j] * delta
                     csc_subtract(data, indices, indptr[j], indptr[j + 1], delta, residual)
+                    if _is_far(offsets[j], total_weight, norm):
+                        add_multiple(delta * offsets[j], roots, residual)
+                    else:
+                        t += offsets[j] * delta
                 decrease += 0.5 * delta * delta * norm
                 excess = max(excess, abs(delta) * norm * price[k])
         if everything:
@@ -303,12 +331,16 @@ def cd_residual(
                     before += value(code, params, j, w[k])
                     after += value(code, params, j, change[i])
                     change[i] -= w[k]
-                    if not dense:
+                    if not dense and not _is_far(offsets[j], total_weight, norms[j] ** 2):
                         t_trial += offsets[j] * change[i]
                 trial_residual[:] = residual
                 subtract_columns(
                     XT, data, indices, indptr, cols, change, support, size, trial_residual
                 )
+                for i in range(size):
+                    j = cols[support[i]]
+                    if not dense and _is_far(offsets[j], total_weight, norms[j] ** 2):
+                        add_multiple(change[i] * offsets[j], roots, trial_residual)
                 after += 0.5 * dot(trial_residual, trial_residual)
                 after -= 0.5 * total_weight * t_trial * t_trial
                 if after < before:
@@ -548,14 +580,19 @@ def csc_gram_block(data, indices, indptr, offsets, total_weight, cols, m, new, c
 
 
 @jit(fastmath=SUMS)
-def csc_norms(data, indptr, offsets, total_weight, out):
+def csc_norms(data, indices, indptr, offsets, roots, total_weight, out):
     """Norms of implicitly centred columns; constant columns get exactly zero."""
     for j in range(out.shape[0]):
+        stored = 0.0
         total = 0.0
         for l in range(indptr[j], indptr[j + 1]):
-            total += data[l] * data[l]
-        centred = total - total_weight * offsets[j] * offsets[j]
-        out[j] = np.sqrt(centred) if centred > 1e-14 * total else 0.0
+            root = roots[np.uint64(indices[l])]
+            entry = data[l] - offsets[j] * root
+            total += entry * entry
+            stored += root * root
+        total += max(total_weight - stored, 0.0) * offsets[j] * offsets[j]
+        floor = 16 * 2.2e-16 * abs(offsets[j])
+        out[j] = np.sqrt(total) if total > floor * floor * total_weight else 0.0
 
 
 # --- the working set ---------------------------------------------------------------------

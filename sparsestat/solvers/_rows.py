@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse.linalg import LinearOperator, cg
 
-from sparsestat.solvers import _kernels_rows
+from sparsestat.solvers import _kernels, _kernels_rows
 from sparsestat.solvers._working_set import Solution
 
 _EPOCHS = 5
@@ -36,15 +36,16 @@ class RowSolver:
         Centred and weighted responses.
     means : ndarray of shape (n_features,)
         Means by which a sparse X is centred implicitly, otherwise zeros.
-    total_weight : float
-        Sum of the weights.
+    roots : ndarray of shape (n_samples,)
+        Square roots of the weights along which a sparse X is centred, otherwise zeros.
     coef : ndarray of shape (n_features, n_targets) or None
         Where to start.
     """
 
-    def __init__(self, X, Y, means, total_weight, coef=None):
+    def __init__(self, X, Y, means, roots, coef=None):
         self.X, self.Y = X, Y
-        self.means, self.total_weight = means, total_weight
+        self.means, self.roots = means, roots
+        self.total_weight = float(roots @ roots)
         self.yy = float(np.einsum("ij,ij->", Y, Y))
         p, q = X.shape[1], Y.shape[1]
         self._sparse = sparse.issparse(X)
@@ -59,30 +60,39 @@ class RowSolver:
     def _column_norms(self):
         if not self._sparse:
             return np.sqrt(np.einsum("ij,ij->j", self.X, self.X))
-        raw = np.asarray(self.X.multiply(self.X).sum(axis=0)).ravel()
-        centred = raw - self.total_weight * self.means**2
-        return np.sqrt(np.where(centred > 1e-14 * raw, centred, 0.0))
+        norms = np.empty(self.X.shape[1])
+        _kernels.csc_norms(
+            self.X.data, self.X.indices, self.X.indptr, self.means, self.roots,
+            self.total_weight, norms,
+        )  # fmt: skip
+        return norms
 
     def _correlate(self):
         """Compute residual products and all correlations of the present coefficients."""
         active = np.flatnonzero(np.any(self.coef != 0, axis=1))
         B = self.coef[active]
         residual = self.Y - self.X[:, active] @ B
-        self.correlations = self.X.T @ residual
-        shift = self.means[active] @ B
-        if self._sparse:
-            self.correlations = self.correlations + self.total_weight * np.outer(self.means, shift)
-        rr = float(np.einsum("ij,ij->", residual, residual)) - self.total_weight * shift @ shift
-        self._rr = max(rr, 0.0)
+        if self.total_weight > 0.0:
+            # Twice, since what was to be subtracted may exceed what is left by far.
+            for _ in range(2):
+                residual -= np.outer(self.roots, self.roots @ residual / self.total_weight)
+        self.correlations = self._products(residual)
+        self._rr = float(np.einsum("ij,ij->", residual, residual))
         self._yr = float(np.einsum("ij,ij->", self.Y, residual))
 
+    def _products(self, matrix, columns=slice(None)):
+        """``X'M`` of centred columns for a matrix with one row for each sample."""
+        products = self.X[:, columns].T @ matrix
+        if self.total_weight > 0.0:
+            products = products - np.outer(self.means[columns], self.roots @ matrix)
+        return products
+
     def _gram(self, rows, columns):
-        block = self.X[:, rows].T @ self.X[:, columns]
-        if self._sparse:
-            block = block.toarray() - self.total_weight * np.outer(
-                self.means[rows], self.means[columns]
-            )
-        return block
+        if not self._sparse:
+            return self.X[:, rows].T @ self.X[:, columns]
+        # Centred explicitly, the few columns keep all their digits however far their means are.
+        centred = self.X[:, columns].toarray() - np.outer(self.roots, self.means[columns])
+        return self._products(centred, rows)
 
     def _take(self, new):
         """Extend the working set."""
@@ -92,7 +102,7 @@ class RowSolver:
         G[:m, :m] = self._G
         G[:, m:] = self._gram(cols, new)
         G[m:, :m] = G[:m, m:].T
-        self._Q0 = np.vstack([self._Q0, self.X[:, new].T @ self.Y])
+        self._Q0 = np.vstack([self._Q0, self._products(self.Y, new)])
         self._cols, self._G = cols, G
 
     def ratio(self, thresholds):

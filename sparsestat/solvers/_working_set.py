@@ -11,7 +11,6 @@ errors of that rule, all features, which also yields the duality gap.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import pinvh
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from sparsestat.penalties._codes import scaled
@@ -108,9 +107,9 @@ class WorkingSetSolver:
         self._support = np.empty(0, dtype=np.int64)
         self._history = np.empty((_ANDERSON_MEMORY + 1, 0))
         self._normal = np.empty((_ANDERSON_MEMORY - 1, _ANDERSON_MEMORY))
-        self._last_factor = None, None, None
+        self._last_factor = None, None, None, None
         self._free = self._free_positions = np.empty(0, dtype=np.int64)
-        self._free_inverse = None
+        self._free_solver = None
         self._any_unpenalised = False
         self._c = np.empty(p)
         self._live = np.empty(p, dtype=np.int64)
@@ -251,19 +250,16 @@ class WorkingSetSolver:
         design = self.design
         design.set_coefficients(self._cols, self._w, self._m)
         if self._free.size:
-            dots = np.empty(self._free.size)
-            design.dots(self._free, self._free.size, dots)
-            change = self._free_inverse @ dots
+            change = self._free_solver()
             self._w[self._free_positions] += change
-            if self._gram:
-                self._q[: self._m] -= self._G[: self._m, self._free_positions] @ change
             design.set_coefficients(self._cols, self._w, self._m)
+            self._restore_correlations()
 
     # --- the working set ---------------------------------------------------------------
 
     def _admit_always_active(self, code, params):
         """Take the features that no penalty holds at zero, before the first solve."""
-        if self._free_inverse is not None:
+        if self._free_solver is not None:
             return
         count, free = _kernels.always_active(code, params, self.design.norms, self._found)
         features = self._found[:count].copy()
@@ -271,8 +267,7 @@ class WorkingSetSolver:
         self._any_unpenalised = count > 0
         self._append(features[~self._member[features]])
         self._locate_free()
-        block = self.design.gram_block(self._cols, 0, self._free) if free else np.empty((0, 0))
-        self._free_inverse = pinvh(block) if free else block
+        self._free_solver = self.design.least_squares(self._free) if free else lambda: None
 
     def _locate_free(self):
         """Find the features without penalty in the working set."""
@@ -421,37 +416,41 @@ class WorkingSetSolver:
         _kernels.newton_gradient(
             code, params, self._cols, self._q, self._w, support, size, rhs, bend
         )
-        factor = self._factor(self._cols[support], support, bend)
+        factor, scale = self._factor(self._cols[support], support, bend)
         if factor is None:
             return 0
-        direction, _ = dpotrs(factor, rhs, lower=1)
+        direction, _ = dpotrs(factor, scale * rhs, lower=1)
+        direction *= scale
         return _kernels.newton_step(
             code, params, self._cols, self._G, self._q, self._w, self._m, support, size,
             direction, rhs,
         )  # fmt: skip
 
     def _factor(self, features, support, bend):
-        """Cholesky factor of the support's Gram matrix plus curvature; the last one is kept."""
-        known, known_bend, factor = self._last_factor
+        """Cholesky factor of the support's scaled Gram matrix plus curvature, and the scale.
+
+        The last ones are kept.
+        """
+        known, known_bend, factor, scale = self._last_factor
         if np.array_equal(known, features) and np.array_equal(known_bend, bend):
-            return factor
+            return factor, scale
+        scale = np.empty(support.size)
         H = np.empty((support.size, support.size), order="F")
         for jitter in (0.0, 1e-10, 1e-6):
-            _kernels.gather_lower(self._G, support, support.size, bend, jitter, H)
+            _kernels.gather_lower(self._G, support, support.size, bend, jitter, H, scale)
             factor, info = dpotrf(H, lower=1, clean=0, overwrite_a=1)
             pivots = np.diagonal(factor) ** 2
             if info == 0 and pivots.min() > _SINGULAR * pivots.max():
-                self._last_factor = features, bend, factor
-                return factor
-        return None
+                self._last_factor = features, bend, factor, scale
+                return factor, scale
+        return None, None
 
     def _solve_residual(self, code, params, tol):
         design = self.design
         epochs = _affordable(_RESIDUAL_EPOCHS, self._m * design.entries_per_column)
         _, done = _kernels.cd_residual(
-            code, params, self._cols, self._w, self._m,
-            design.XT, design.data, design.indices, design.indptr, design.offsets,
-            design.total_weight, design.norms, design.residual, design.scratch,
+            code, params, self._cols, self._w, self._m, *design.columns,
+            design.roots, design.total_weight, design.norms, design.residual, design.scratch,
             self._history, self._normal, self._prices(code, params), self._support,
             epochs, _PESSIMISM * tol,
         )  # fmt: skip

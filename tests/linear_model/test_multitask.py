@@ -171,9 +171,9 @@ def test_random_dual_points_stay_below():
     X, Y = np.asfortranarray(X - X.mean(axis=0)), Y - Y.mean(axis=0)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        solver = RowSolver(X, Y, np.zeros(10), 30.0, rng.standard_normal((10, 2)))
+        solver = RowSolver(X, Y, np.zeros(10), np.zeros(30), rng.standard_normal((10, 2)))
         thresholds = np.full(10, rng.uniform(0.1, 20.0))
         lower = solver.objective(thresholds) - solver._certify(thresholds).gap
-        best = RowSolver(X, Y, np.zeros(10), 30.0)
+        best = RowSolver(X, Y, np.zeros(10), np.zeros(30))
         best.solve(thresholds, 1e-12, 1000)
         assert lower <= best.objective(thresholds) + 1e-9

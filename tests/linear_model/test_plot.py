@@ -89,12 +89,12 @@ def test_values_of_a_criterion(data):
     assert display.ax_.get_ylabel() == "BIC" and len(display.ax_.collections) == 0
 
 
-def test_weighted_means_are_shown(data):
+def test_folds_without_weight_are_not_shown(data):
     X, y = data
-    weights = np.r_[np.full(30, 3.0), np.ones(30)]
-    model = LassoCV(alphas=8, cv=2).fit(X, y, weights)
+    weights = np.r_[np.zeros(15), np.ones(45)]
+    model = LassoCV(alphas=8, cv=4).fit(X, y, weights)
     line = CVDisplay.from_estimator(model).line_
-    expected = np.average(model.mse_path_, axis=1, weights=[90.0, 30.0])
+    expected = model.mse_path_[:, 1:].mean(axis=1)
     np.testing.assert_allclose(line.get_ydata(), expected)
 
 
