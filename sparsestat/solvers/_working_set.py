@@ -107,7 +107,7 @@ class WorkingSetSolver:
         self._support = np.empty(0, dtype=np.int64)
         self._history = np.empty((_ANDERSON_MEMORY + 1, 0))
         self._normal = np.empty((_ANDERSON_MEMORY - 1, _ANDERSON_MEMORY))
-        self._last_factor = None, None, None, None
+        self._last_factor: tuple = (None, None, None, None)
         self._free = self._free_positions = np.empty(0, dtype=np.int64)
         self._free_solver = None
         self._any_unpenalised = False
