@@ -117,7 +117,7 @@ class _ElasticNetCVBase(SparseLinearModel):
 
             results = run_in_threads(run, enumerate(jobs), self.n_jobs)
         paths, fold_paths = results[: len(l1_ratios)], results[len(l1_ratios) :]
-        self._choose(paths, fold_paths, l1_ratios, grids, folds, weights, X, dtype, limits[0])
+        self._choose(paths, fold_paths, l1_ratios, grids, folds, X, dtype, limits[0])
         return self
 
     def _folds(self, X, y):
@@ -184,7 +184,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         problem, points, *_ = done
         return _coefficients(problem, points[-1], X.shape[1], dtype)
 
-    def _choose(self, paths, fold_paths, l1_ratios, grids, folds, weights, X, dtype, factors):
+    def _choose(self, paths, fold_paths, l1_ratios, grids, folds, X, dtype, factors):
         n_ratios, n_alphas = len(l1_ratios), len(grids[0])
         if self.criterion == "cv":
             errors = np.array([errors for _, _, errors, _ in fold_paths])
