@@ -75,6 +75,12 @@ def solve_on_device(X, y, weights, *, alpha, l1_ratio, factors, positive, fit_in
     if free:
         others = xp.take(X, xp.asarray(free, dtype=xp.int64, device=device), axis=1)
         Q, R = xp.linalg.qr(others)
+        pivots = xp.abs(xp.linalg.diagonal(R))
+        if R.shape[0] < R.shape[1] or float(xp.min(pivots)) <= 1e-10 * float(xp.max(pivots)):
+            raise ValueError(
+                "On a device the columns with penalty_factor 0 must not depend on each other or "
+                "be constant; leave some of them out, or fit host arrays."
+            )
         penalised = penalised - Q @ (Q.T @ penalised)
         response = y - Q @ (Q.T @ y)
 

@@ -80,3 +80,15 @@ def test_few_steps_do_not_converge_silently():
     ):
         model = Lasso(1e-6, tol=1e-12, max_iter=1).fit(X, y)
     assert not model.converged_
+
+
+@pytest.mark.parametrize("column", [0, None])
+def test_dependent_columns_without_penalty_are_refused(column):
+    X, y = _data()
+    X[:, 1] = X[:, 0] if column == 0 else 2.0
+    factor = np.r_[0.0, 0.0, np.ones(18)]
+    with (
+        sparsestat.config_context(backend="array_api"),
+        pytest.raises(ValueError, match="penalty_factor 0 must not depend on each other"),
+    ):
+        Lasso(0.1, penalty_factor=factor).fit(X, y)
