@@ -253,6 +253,35 @@ class GramAccumulator:
         return cls()._restore(fields)
 
     @classmethod
+    def from_moments(cls, n_samples, mean, scatter):
+        """Start from moments that were computed elsewhere.
+
+        Parameters
+        ----------
+        n_samples : float
+            Sum of the weights.
+        mean : array-like of shape (n_features,)
+            Means of the columns.
+        scatter : array-like of shape (n_features, n_features)
+            Weighted sums of centred products: the covariance times ``n_samples``.
+
+        Returns
+        -------
+        accumulator : GramAccumulator
+            A new object without targets.
+
+        Raises
+        ------
+        ValueError
+            For numbers that are the moments of no data.
+        """
+        scatter = np.array(scatter, dtype=np.float64)
+        mean = np.array(mean, dtype=np.float64)
+        return cls()._restore(
+            {"n_samples": n_samples, "mean": mean, "scatter": scatter, "has_target": False}
+        )
+
+    @classmethod
     def from_dask(cls, X, y=None, sample_weight=None):
         """Summarise Dask collections, one partition at a time.
 
@@ -312,7 +341,7 @@ class GramAccumulator:
             or np.any(diagonal < 0)
             or not np.array_equal(scatter, scatter.T)
         ):
-            raise ValueError("data holds numbers that are the moments of no data.")
+            raise ValueError("These numbers are the moments of no data.")
         self.mean_ = mean
         self.scatter_ = np.asfortranarray(scatter)
         return self
