@@ -1,0 +1,92 @@
+"""Whether a learned graph may rest on the units of the columns.
+
+Both criteria compare residual variances of different columns, so that they can tell the
+direction of an edge from the scale of the data alone. In simulations this is a strong hint, as
+variances grow along the graph; in data whose units were chosen by people it means nothing.
+"""
+
+import warnings
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from sparsestat.dag._order import variance_order
+from sparsestat.dag._sortability import (
+    SortabilityWarning,
+    r2_sortability_from_covariance,
+    var_sortability_from_variances,
+)
+
+HIGH = 0.9
+"""Sortability by variance from which on it is suspicious."""
+
+NEAR = 0.01
+"""Relative distance of objectives from which on the order by variance is as good."""
+
+_STANDARDISED = 1e-6
+# Fewer edges agree with any order too easily.
+_MIN_EDGES = 3
+
+
+def describe_units(problem, attributes):
+    """Measure how far the learned graph is what the variances alone would say.
+
+    Parameters
+    ----------
+    problem : SEMProblem
+        What was solved.
+    attributes : dict
+        What was learned.
+
+    Returns
+    -------
+    units : Bunch
+        ``var_sortability``, ``r2_sortability`` (NaN without an edge), ``objective_variance``
+        (the criterion at the order by variance; None where it was not computed),
+        ``standardised``, and ``suspicious``, a list of reasons.
+    """
+    nodes = problem.nodes
+    S = problem.S[np.ix_(nodes, nodes)]
+    variances = S.diagonal()
+    adjacency = attributes["adjacency_"][np.ix_(nodes, nodes)]
+    units = Bunch(
+        var_sortability=var_sortability_from_variances(variances, adjacency),
+        r2_sortability=r2_sortability_from_covariance(S, adjacency),
+        objective_variance=None,
+        standardised=bool(len(nodes) > 1 and np.ptp(variances) <= _STANDARDISED * variances.max()),
+        suspicious=[],
+    )
+    scale_free = problem.model.criterion == "bic" and problem.model.variance == "unequal"
+    if scale_free or len(nodes) < 2:
+        return units
+    if units.standardised:
+        units.suspicious.append("all columns have the same variance, as after standardising")
+    if np.count_nonzero(adjacency) < _MIN_EDGES:
+        return units
+    if units.var_sortability > HIGH:
+        units.suspicious.append(
+            f"variances increase along {units.var_sortability:.0%} of the learned paths"
+        )
+    if problem.model.solver == "order":
+        search = problem.search()
+        search.set_order(variance_order(S, search.precedes))
+        search.settle()
+        units.objective_variance = search.objective()
+        gap = units.objective_variance - attributes["objective_"]
+        if gap <= NEAR * abs(attributes["objective_"]):
+            units.suspicious.append(
+                "the order by variance alone comes within one percent of the objective"
+            )
+    return units
+
+
+def warn_about_units(units, stacklevel=2):
+    """Say so if the graph may rest on the units of the columns."""
+    if units.suspicious:
+        warnings.warn(
+            "The result may rest on the units of the columns: "
+            f"{'; '.join(units.suspicious)}. The criterion is meant for columns in one common "
+            "unit; check the graph by rescaling columns.",
+            SortabilityWarning,
+            stacklevel=stacklevel,
+        )
