@@ -78,8 +78,11 @@ def measure(options, arguments):
         The command line, for the record.
     """
     # After the process has its environment: these import the numerical libraries.
+    from ._graphs import GraphRace, IterationRace, run_graphs, run_iterations
     from ._measure import Race, run_race
     from ._startup import run_startup
+
+    runners = {Race: run_race, GraphRace: run_graphs, IterationRace: run_iterations}
 
     module = importlib.import_module(f".{options.command}", __package__)
     problems = module.problems(quick=options.quick)
@@ -96,8 +99,8 @@ def measure(options, arguments):
         # The attained accuracy is recomputed and printed, so a solver's own complaint adds nothing.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if isinstance(problem, Race):
-                record = run_race(
+            if type(problem) in runners:
+                record = runners[type(problem)](
                     problem, repeats=options.repeats, threads=options.threads, log=_log
                 )
             else:

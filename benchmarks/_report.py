@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from ._environment import ROOT
-from ._measure import MAX_EXTRAPOLATION, MEBIBYTE, spread, summarise
+from ._graphs import mean, summarise_graphs
+from ._measure import MAX_EXTRAPOLATION, MEBIBYTE, paired_ratios, spread, summarise
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ROOT / "docs" / "benchmarks"
@@ -85,9 +86,7 @@ def render(family, documents):
         document, record = history[-1]
         lines += [f"## {record['title']}", "", record["description"], ""]
         lines += [_provenance(document, record), ""]
-        lines += (
-            _startup(document, record) if record["kind"] == "startup" else _race(document, record)
-        )
+        lines += _TABLES[record["kind"]](document, record)
         if len(history) > 1:
             lines += _history(history)
     return "\n".join(lines).rstrip() + "\n"
@@ -213,7 +212,134 @@ def _startup(document, record):
     return [*lines, ""]
 
 
+def _graphs(document, record):
+    if record["missing"] is not None:
+        return [f"**Not run: {record['missing']}**", ""]
+    threads = f"{record['threads']} thread" + "s" * (record["threads"] != 1)
+    lines = [
+        f"{threads}; thread pools: {', '.join(record['pools'])}. Ratios are of CPU times.",
+        "",
+        *_graph_verdict(record),
+        "| method | runs | CPU s | wall s | central path / this | this / ours | objective "
+        "| not above the central path's | iterations | peak memory, MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    rows = summarise_graphs(record)
+    for entry, row in zip(record["solvers"], rows):
+        name = _solver_name(document, entry)
+        if entry["status"] != "ok":
+            lines.append(f"| {name} | {_status(entry)} |" + " |" * 8)
+            continue
+        worth = row["worth"]
+        memory = entry["memory"]
+        known = memory is not None and memory["bytes"] is not None
+        cells = [
+            name,
+            str(len(entry["runs"])),
+            _range(row["cpu"]),
+            _range(row["wall"]),
+            _times(row["speedup"]),
+            _times(row["slowdown"]),
+            _mean(worth.get("objective"), ".6g"),
+            f"{row['no_worse']} of {row['judged']}" if row["judged"] else "",
+            _mean(worth.get("n_iter"), ",.0f"),
+            f"{memory['bytes'] / MEBIBYTE:.1f}" if known else "not measured",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *_graph_worth(document, record, rows)]
+    lines += _memory_notes(record)
+    return lines
+
+
+def _graph_worth(document, record, rows):
+    if not any(row["worth"] for row in rows):
+        return []
+    lines = [
+        "| method | SHD, mean | SHD of each | SHD of the CPDAGs, mean | edges, mean "
+        "| error of the noise scales, mean |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry, row in zip(record["solvers"], rows):
+        worth = row["worth"]
+        if entry["status"] != "ok" or not worth:
+            continue
+        each = ", ".join(str(shd) for shd in worth["shd"] if shd is not None)
+        lines.append(
+            f"| {_solver_name(document, entry)} | {_mean(worth['shd'], '.1f')} | {each} "
+            f"| {_mean(worth['shd_cpdag'], '.1f')} | {_mean(worth['edges'], '.1f')} "
+            f"| {_mean(worth['noise_error'], '.1%')} |"
+        )
+    return [*lines, ""]
+
+
+def _graph_verdict(record):
+    rows = dict(zip((entry["role"] for entry in record["solvers"]), summarise_graphs(record)))
+    ours, reference = rows.get("ours"), rows.get("reference")
+    if ours is None or ours["speedup"] is None:
+        return []
+    faster = ours["speedup"]["median"]
+    words = (
+        f"{_factor(faster)} times faster" if faster >= 1 else f"{_factor(1 / faster)} times slower"
+    )
+    distances = [_mean(row["worth"].get("shd"), ".1f") for row in (ours, reference)]
+    return [
+        f"**{ours['name']} is {words} than the central path, with an objective that is not above "
+        f"its on {ours['no_worse']} of {ours['judged']} data sets, and a mean SHD of "
+        f"{distances[0]} against {distances[1]}.**",
+        "",
+    ]
+
+
+def _iterations(document, record):
+    names = list(record["rows"][0]["seconds"])
+    others = [name for name in names if name != record["baseline"]]
+    lines = [
+        f"CPU seconds per 1,000 iterations, {record['threads']} thread"
+        + "s" * (record["threads"] != 1)
+        + f"; thread pools: {', '.join(record['pools'])}.",
+        "",
+        "| nodes | "
+        + " | ".join([*names, *(f"{name} / {record['baseline']}" for name in others)])
+        + " |",
+        "|---" * (1 + len(names) + len(others)) + "|",
+    ]
+    for row in record["rows"]:
+        seconds = row["seconds"]
+        cells = [_spread(seconds[name]) for name in names]
+        cells += [
+            _times(spread(paired_ratios(seconds[name], seconds[record["baseline"]])))
+            for name in others
+        ]
+        lines.append(f"| {row['n_nodes']} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+_TABLES = {
+    "race": _race,
+    "startup": _startup,
+    "graphs": _graphs,
+    "iterations": _iterations,
+}
+
+
+def _graph_history(history):
+    lines = ["History:", "", "| date | commit | ours, CPU s | central path / ours | SHD, mean |"]
+    lines.append("|---|---|---|---|---|")
+    for document, record in history:
+        rows = dict(zip((entry["role"] for entry in record["solvers"]), summarise_graphs(record)))
+        ours = rows.get("ours")
+        if ours is None or ours["cpu"] is None:
+            continue
+        lines.append(
+            f"| {document['date'][:10]} | `{document['commit']}` | {_range(ours['cpu'])} "
+            f"| {_times(ours['speedup'])} | {_mean(ours['worth'].get('shd'), '.1f')} |"
+        )
+    return [*lines, ""]
+
+
 def _history(history):
+    if history[-1][1]["kind"] == "graphs":
+        return _graph_history(history)
     if history[-1][1]["kind"] != "race":
         return []
     lines = [
@@ -266,6 +392,22 @@ def _ratio(ratio, repeats):
         return ""
     text = f"{ratio['median']:.2f} [{ratio['min']:.2f}, {ratio['max']:.2f}]"
     return text if ratio["count"] == repeats else f"{text}, {ratio['count']} of {repeats} repeats"
+
+
+def _times(ratio):
+    if ratio is None:
+        return ""
+    parts = [_factor(ratio[name]) for name in ("median", "min", "max")]
+    return f"{parts[0]} [{parts[1]}, {parts[2]}]"
+
+
+def _factor(ratio):
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
+def _mean(values, form):
+    value = mean(values or [])
+    return "" if value is None else f"{value:{form}}"
 
 
 def _time(seconds):

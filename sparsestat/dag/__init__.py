@@ -10,6 +10,7 @@ from sparsestat.dag._covariance_algebra import (
     sem_covariance_one_connection,
 )
 from sparsestat.dag._cv import CoLiDECV
+from sparsestat.dag._graph import cpdag
 from sparsestat.dag._metrics import (
     cpdag_hamming_distance,
     dag_metrics,
@@ -34,6 +35,7 @@ __all__ = [
     "bootstrap_edges",
     "colide_central_path",
     "colide_path",
+    "cpdag",
     "cpdag_hamming_distance",
     "dag_metrics",
     "generic_rank",

@@ -13,6 +13,7 @@ from sklearn.utils import Bunch
 from sparsestat.dag._order import variance_order
 from sparsestat.dag._sortability import (
     SortabilityWarning,
+    have_same_scale,
     r2_sortability_from_covariance,
     var_sortability_from_variances,
 )
@@ -23,7 +24,6 @@ HIGH = 0.9
 NEAR = 0.01
 """Relative distance of objectives from which on the order by variance is as good."""
 
-_STANDARDISED = 1e-6
 # Fewer edges agree with any order too easily.
 _MIN_EDGES = 3
 
@@ -53,7 +53,7 @@ def describe_units(problem, attributes):
         var_sortability=var_sortability_from_variances(variances, adjacency),
         r2_sortability=r2_sortability_from_covariance(S, adjacency),
         objective_variance=None,
-        standardised=bool(len(nodes) > 1 and np.ptp(variances) <= _STANDARDISED * variances.max()),
+        standardised=have_same_scale(variances),
         suspicious=[],
     )
     scale_free = problem.model.criterion == "bic" and problem.model.variance == "unequal"
