@@ -31,9 +31,9 @@ _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 class SEMEstimator(CallbackSupportMixin, LinearSEMMixin, BaseEstimator):
     """What estimators have in common that learn a graph from moments."""
 
-    def _keep(self, problem, attributes):
+    def _keep(self, problem, attributes, search=None):
         """Set the fitted attributes, after everything that may fail."""
-        units = describe_units(problem, attributes)
+        units = describe_units(problem, attributes, search)
         for name, value in attributes.items():
             setattr(self, name, value)
         self.sortability_ = units
@@ -456,8 +456,9 @@ class CoLiDE(SEMEstimator):
         with single_threaded_blas(), FitTicker(self, context, X, None, sample_weight) as ticker:
             problem = SEMProblem(self, moments, names)
             report = (lambda state: ticker.tick("sweep", state)) if ticker.active else None
-            attributes = problem.solve(report, previous=previous)
-            self._keep(problem, attributes)
+            search = problem.search() if self.solver == "order" and len(problem.nodes) else None
+            attributes = problem.solve(report, search=search, previous=previous)
+            self._keep(problem, attributes, search)
         self.effective_sample_size_ = float(effective_size)
         self._warn(problem)
         return self

@@ -1,322 +1,40 @@
-"""Loops of the order search: one node given its candidate parents, and moves of a node.
+"""Loops of the order search: prices of moves, bounds of them, and the moves themselves.
 
 `nobody` is np.int64(-1) because numba compiles a function once more for a literal argument.
-
-Everything works on a covariance S. Rows of the solution belong to nodes as targets; two more rows
-serve as scratch space.
-
-The regression of a node, min over w and s of q(w) / (2 s) + s / 2 + alpha ||w||_1 with
-q(w) = (e_j - w)' S (e_j - w), is solved by a primal active-set method. On an active set P with
-penalty signs theta, S_PP = L L', the minimiser is w = L^-T (z - t y) for z = L^-1 S_Pj,
-y = L^-1 theta and t = alpha s; there q = S_jj - z'z + t^2 y'y, so that the best scale is
-s^2 = (S_jj - z'z) / (1 - alpha^2 y'y). Rows and rotations of the factor act on z and y too.
 """
-
-from collections import namedtuple
 
 import numpy as np
 
 from sparsestat.dag._kernels_bic import bic_node
+from sparsestat.dag._kernels_node import NOISE, SLACK, keep_factor, lasso_node
+from sparsestat.dag._state import (
+    ALLOWED,
+    ALPHA,
+    BIC_EQUAL,
+    CHANGED,
+    COEF,
+    CONDITIONAL,
+    COST,
+    CRITERION,
+    CURVATURE,
+    FACTOR,
+    FLOOR,
+    N_ACTIVE,
+    N_SAMPLES,
+    NORM,
+    ORDER,
+    OUT,
+    POSITION,
+    PRECEDES,
+    R_ACTIVE,
+    RESIDUAL,
+    SCALE,
+    SCRATCH,
+    UNEQUAL,
+    W_ACTIVE,
+    Q,
+)
 from sparsestat.utils._numba import jit
-
-Problem = namedtuple("Problem", ["S", "rules", "penalty", "params"])
-"""What is to be solved.
-
-S (d, d); rules (d, d) by [child, parent], the sum of `ALLOWED`, `REQUIRED` and `PRECEDES` (the
-parent stays before the child), on the diagonal `REQUIRED` if the child has a required parent;
-penalty (d,) factors of a parent; params (4,) by the names below.
-"""
-
-Fit = namedtuple("Fit", ["rows", "active", "numbers", "nodes", "trials", "stamps", "counts"])
-"""The current solution.
-
-rows (3, d + 2, d): `COEF` by [target, parent], `RESIDUAL` covariances of the residual of the target
-with every variable and `CONDITIONAL` variances given its parents (for the information criterion);
-active (d + 2, d) parents; numbers (d + 2, 5) and nodes (4, d + 2) by the names below; trials (d, d)
-change of the cost of u when v joins or leaves its candidates, valid while stamps[u, v] equals the
-time `CHANGED` of u; counts (3,): node regressions, of which not converged, and the clock.
-"""
-
-Work = namedtuple("Work", ["L", "vectors", "idx", "state"])
-"""Scratch space of one node regression, and its result.
-
-L (d, d), vectors (7, d or more) by the names below, idx (d,) active variables, state (d,).
-Few arrays, as numba spends time on each of them in every function.
-"""
-
-ALLOWED, REQUIRED, PRECEDES = 1, 2, 4
-"""Bits of `rules`."""
-
-ALPHA, FLOOR, N_SAMPLES, CRITERION = 0, 1, 2, 3
-"""Entries of `params`: penalty strength, least scale, number of samples, one of the criteria."""
-
-EQUAL, UNEQUAL, BIC_EQUAL, BIC_UNEQUAL = 0, 1, 2, 3
-"""Criteria: scales shared or profiled out, penalty l1 or the number of parents."""
-
-Q, NORM, SCALE, COST, CURVATURE = 0, 1, 2, 3, 4
-"""Columns of `numbers`: residual variance, penalised norm, scale, cost, y'y."""
-
-COEF, RESIDUAL, CONDITIONAL = 0, 1, 2
-"""First index of `rows`."""
-
-ORDER, POSITION, CHANGED, N_ACTIVE = 0, 1, 2, 3
-"""Rows of `nodes`: the order, its inverse, time of the last change, number of parents."""
-
-_Z, _Y, _THETA, _W, _X, _R, _OUT = 0, 1, 2, 3, 4, 5, 6
-
-_SINGULAR = 1e-11
-_SLACK = 1e-9
-_NOISE = 1e-14
-
-
-@jit
-def _extend(k, theta, node, a, S, work):
-    """Append k to the active set; False, with L^-1 S_Pk in row a, if it depends on the set."""
-    L, vectors, idx = work.L, work.vectors, work.idx
-    pivot, zk, yk = S[k, k], S[k, node], theta
-    for i in range(a):
-        value = S[k, idx[i]]
-        for m in range(i):
-            value -= L[i, m] * L[a, m]
-        value /= L[i, i]
-        L[a, i] = value
-        pivot -= value * value
-        zk -= value * vectors[_Z, i]
-        yk -= value * vectors[_Y, i]
-    if pivot <= _SINGULAR * S[k, k]:
-        return False
-    root = np.sqrt(pivot)
-    L[a, a] = root
-    vectors[_Z, a] = zk / root
-    vectors[_Y, a] = yk / root
-    vectors[_THETA, a] = theta
-    idx[a] = k
-    work.state[k] = 1
-    return True
-
-
-@jit
-def _drop(m, a, work):
-    """Remove the m-th of a active variables by Givens rotations; return their new number."""
-    L, vectors, idx = work.L, work.vectors, work.idx
-    work.state[idx[m]] = 0
-    for i in range(m + 1, a):
-        for k in range(i + 1):
-            L[i - 1, k] = L[i, k]
-        idx[i - 1] = idx[i]
-        vectors[_THETA, i - 1] = vectors[_THETA, i]
-        vectors[_W, i - 1] = vectors[_W, i]
-    for i in range(m, a - 1):
-        f, g = L[i, i], L[i, i + 1]
-        length = np.hypot(f, g)
-        c, s = f / length, g / length
-        L[i, i] = length
-        for k in range(i + 1, a - 1):
-            f, g = L[k, i], L[k, i + 1]
-            L[k, i] = c * f + s * g
-            L[k, i + 1] = c * g - s * f
-        for name in (_Z, _Y):
-            f, g = vectors[name, i], vectors[name, i + 1]
-            vectors[name, i] = c * f + s * g
-            vectors[name, i + 1] = c * g - s * f
-    return a - 1
-
-
-@jit
-def _solve_transposed(a, L, x):
-    """Overwrite x by L^-T x, row by row of L so that the loops are contiguous."""
-    for i in range(a - 1, -1, -1):
-        value = x[i] / L[i, i]
-        x[i] = value
-        for m in range(i):
-            x[m] -= L[i, m] * value
-
-
-@jit
-def _residual(node, a, S, idx, w, r):
-    """Covariances of the residual of the node with every variable."""
-    d = len(S)
-    source = S[node]
-    for k in range(d):
-        r[k] = source[k]
-    i = 0
-    while i + 3 < a:
-        s0, s1, s2, s3 = S[idx[i]], S[idx[i + 1]], S[idx[i + 2]], S[idx[i + 3]]
-        w0, w1, w2, w3 = w[i], w[i + 1], w[i + 2], w[i + 3]
-        for k in range(d):
-            r[k] -= (w0 * s0[k] + w1 * s1[k]) + (w2 * s2[k] + w3 * s3[k])
-        i += 4
-    while i < a:
-        s0, w0 = S[idx[i]], w[i]
-        for k in range(d):
-            r[k] -= w0 * s0[k]
-        i += 1
-
-
-@jit
-def _is_candidate(k, node, limit, extra, exclude, rules, nodes):
-    if k == node or not rules[node, k] & ALLOWED:
-        return False
-    return k == extra or (nodes[POSITION, k] < limit and k != exclude)
-
-
-@jit
-def _enter_dependent(k, theta, node, a, S, work):
-    """Let k enter although it depends on the active set; return the new number of variables.
-
-    The fit does not change along the null direction in which w_k grows and the active
-    coefficients make up for it, but the norm falls until one of them is zero and leaves.
-    """
-    x, w, theta_active = work.vectors[_X], work.vectors[_W], work.vectors[_THETA]
-    sign = 1.0 if theta > 0 else -1.0
-    value = 0.0
-    while True:
-        for i in range(a):
-            x[i] = work.L[a, i]
-        _solve_transposed(a, work.L, x)
-        step, leaving = np.inf, np.int64(-1)
-        for i in range(a):
-            if sign * x[i] * theta_active[i] > 0:
-                length = abs(w[i]) / abs(x[i])
-                if length < step:
-                    step, leaving = length, i
-        if leaving < 0:
-            # Rounding alone made it look like a violation.
-            work.state[k] = 2
-            return a
-        for i in range(a):
-            w[i] -= step * sign * x[i]
-        value += step * sign
-        a = _drop(leaving, a, work)
-        if _extend(k, theta, node, a, S, work):
-            w[a] = value
-            return a + 1
-
-
-@jit
-def _start_active_set(node, row, limit, extra, exclude, problem, fit, work):
-    """Factorise the required parents and those of the last solution that are still candidates."""
-    a = np.int64(0)
-    S, rules, w = problem.S, problem.rules, work.vectors[_W]
-    if rules[node, node] & REQUIRED:
-        for k in range(len(S)):
-            if k != node and rules[node, k] & REQUIRED and _extend(k, 0.0, node, a, S, work):
-                w[a] = fit.rows[COEF, row, k]
-                a += 1
-    for i in range(fit.nodes[N_ACTIVE, row]):
-        k = fit.active[row, i]
-        if work.state[k] == 0 and _is_candidate(k, node, limit, extra, exclude, rules, fit.nodes):
-            value = fit.rows[COEF, row, k]
-            theta = problem.penalty[k] if value > 0 else -problem.penalty[k]
-            if value != 0 and _extend(k, theta, node, a, S, work):
-                w[a] = value
-                a += 1
-    return a
-
-
-@jit
-def _lasso_node(node, row, limit, extra, exclude, shared, problem, fit, work):
-    """Square-root lasso of a node, or lasso at a shared scale; see the top of this file."""
-    S, penalty = problem.S, problem.penalty
-    alpha, floor = problem.params[ALPHA], problem.params[FLOOR]
-    vectors, idx, state, L = work.vectors, work.idx, work.state, work.L
-    z, y, theta = vectors[_Z], vectors[_Y], vectors[_THETA]
-    w, x, r = vectors[_W], vectors[_X], vectors[_R]
-    d = len(S)
-    variance = S[node, node]
-    a = _start_active_set(node, row, limit, extra, exclude, problem, fit, work)
-    newcomer = np.int64(-1)
-    converged = False
-    scale = shared
-    explained = yy = 0.0
-    for _ in range(20 * d + 100):
-        explained = yy = 0.0
-        for i in range(a):
-            explained += z[i] * z[i]
-            yy += y[i] * y[i]
-        left = max(variance - explained, 0.0)
-        bounded = True
-        if shared <= 0.0:
-            share = 1.0 - alpha * alpha * yy
-            bounded = share > 1e-12
-            if bounded:
-                scale = max(np.sqrt(left / share), floor)
-        t = alpha * scale
-        if bounded:
-            for i in range(a):
-                x[i] = z[i] - t * y[i]
-            _solve_transposed(a, L, x)
-            for i in range(a):
-                x[i] -= w[i]
-        else:
-            # The criterion falls along -S_PP^-1 theta for ever, until a coefficient is zero.
-            for i in range(a):
-                x[i] = -y[i]
-            _solve_transposed(a, L, x)
-        step, leaving = (1.0 if bounded else np.inf), np.int64(-1)
-        for i in range(a):
-            if theta[i] != 0.0 and x[i] * theta[i] < 0.0:
-                length = -w[i] / x[i]
-                if length < step:
-                    step, leaving = length, i
-        if leaving < 0 and not bounded:
-            break
-        for i in range(a):
-            w[i] += step * x[i]
-        if leaving >= 0:
-            k = idx[leaving]
-            a = _drop(leaving, a, work)
-            if k == newcomer:
-                # It entered and left at once: its violation was rounding.
-                state[k] = 2
-            newcomer = np.int64(-1)
-            continue
-        _residual(node, a, S, idx, w, r)
-        worst, newcomer = 0.0, np.int64(-1)
-        for k in range(d):
-            excess = abs(r[k]) - t * penalty[k] * (1.0 + _SLACK)
-            if excess > 0.0 and state[k] == 0:
-                size = np.sqrt(S[k, k])
-                excess = excess / size - _NOISE * np.sqrt(variance)
-                if excess > worst and _is_candidate(
-                    k, node, limit, extra, exclude, problem.rules, fit.nodes
-                ):
-                    worst, newcomer = excess, k
-        if newcomer < 0:
-            converged = True
-            break
-        sign = penalty[newcomer] if r[newcomer] > 0 else -penalty[newcomer]
-        if _extend(newcomer, sign, node, a, S, work):
-            w[a] = 0.0
-            a += 1
-        else:
-            a = _enter_dependent(newcomer, sign, node, a, S, work)
-            newcomer = np.int64(-1)
-    norm = 0.0
-    for i in range(a):
-        norm += abs(theta[i] * w[i])
-    if converged:
-        q = max(variance - explained, 0.0) + (alpha * scale) ** 2 * yy
-    else:
-        _residual(node, a, S, idx, w, r)
-        q = variance
-        for i in range(a):
-            q -= w[i] * (S[idx[i], node] + r[idx[i]])
-        q = max(q, 0.0)
-        if shared <= 0.0:
-            scale = max(np.sqrt(q), floor)
-        fit.counts[1] += 1
-    for k in range(d):
-        state[k] = 0
-    out = vectors[_OUT]
-    out[Q] = q
-    out[NORM] = norm
-    out[SCALE] = scale
-    out[COST] = 0.5 * q / scale + alpha * norm
-    if shared <= 0.0:
-        out[COST] += 0.5 * scale
-    out[CURVATURE] = yy
-    return a
 
 
 @jit
@@ -324,7 +42,7 @@ def _solve_node(node, row, limit, extra, exclude, shared, problem, fit, work):
     """Regress a node on its candidates, beginning with the solution in a row of the fit."""
     fit.counts[0] += 1
     if problem.params[CRITERION] <= UNEQUAL:
-        return _lasso_node(node, row, limit, extra, exclude, shared, problem, fit, work)
+        return lasso_node(node, row, limit, extra, exclude, shared, problem, fit, work)
     return bic_node(node, row, limit, extra, exclude, shared, problem, fit, work)
 
 
@@ -337,14 +55,16 @@ def _store(row, a, problem, fit, work):
     for i in range(a):
         k = work.idx[i]
         fit.active[row, i] = k
-        rows[COEF, row, k] = vectors[_W, i]
+        rows[COEF, row, k] = vectors[W_ACTIVE, i]
     fit.nodes[N_ACTIVE, row] = a
+    if problem.params[CRITERION] <= UNEQUAL:
+        keep_factor(row, a, fit, work)
     # Slice assignments would have numba compile their error messages, which takes seconds.
     for k in range(len(problem.S)):
-        rows[RESIDUAL, row, k] = vectors[_R, k]
-        rows[CONDITIONAL, row, k] = vectors[_X, k]
+        rows[RESIDUAL, row, k] = vectors[R_ACTIVE, k]
+        rows[CONDITIONAL, row, k] = vectors[SCRATCH, k]
     for i in range(CURVATURE + 1):
-        fit.numbers[row, i] = vectors[_OUT, i]
+        fit.numbers[row, i] = vectors[OUT, i]
 
 
 @jit
@@ -357,7 +77,12 @@ def _copy(source, target, fit):
         k = fit.active[source, i]
         fit.active[target, i] = k
         rows[COEF, target, k] = rows[COEF, source, k]
-    nodes[N_ACTIVE, target] = nodes[N_ACTIVE, source]
+    a = nodes[N_ACTIVE, source]
+    nodes[N_ACTIVE, target] = a
+    nodes[FACTOR, target] = nodes[FACTOR, source]
+    if nodes[FACTOR, source] == a:
+        for i in range(a * (a + 5) // 2):
+            fit.factors[target, i] = fit.factors[source, i]
     for k in range(rows.shape[2]):
         rows[RESIDUAL, target, k] = rows[RESIDUAL, source, k]
         rows[CONDITIONAL, target, k] = rows[CONDITIONAL, source, k]
@@ -374,7 +99,7 @@ def _would_enter(row, node, k, problem, fit):
     r, scale = abs(fit.rows[RESIDUAL, row, k]), fit.numbers[row, SCALE]
     if params[CRITERION] <= UNEQUAL:
         t = params[ALPHA] * scale * problem.penalty[k]
-        return r > t * (1.0 + _SLACK) + _NOISE * np.sqrt(S[k, k] * S[node, node])
+        return r > t * (1.0 + SLACK) + NOISE * np.sqrt(S[k, k] * S[node, node])
     v = fit.rows[CONDITIONAL, row, k]
     if v <= 1e-10 * S[k, k]:
         return False
@@ -410,46 +135,151 @@ def _change_of(u, v, joins, shared, problem, fit, work):
     nobody = np.int64(-1)
     extra, exclude = (v, nobody) if joins else (nobody, v)
     _solve_node(u, u, fit.nodes[POSITION, u], extra, exclude, shared, problem, fit, work)
-    change = work.vectors[_OUT, COST] - fit.numbers[u, COST]
+    change = work.vectors[OUT, COST] - fit.numbers[u, COST]
     fit.trials[u, v] = change
     fit.stamps[u, v] = fit.nodes[CHANGED, u]
     return change
 
 
 @jit
-def _scan(v, window, shared, problem, fit, work):
-    """Best new position of v and its change of the cost; its solution there is in the last row."""
+def _violation(u, k, problem, fit):
+    """By how much the scaled residual of u leaves the limit for a new candidate k, with sign."""
+    if not problem.rules[u, k] & ALLOWED:
+        return 0.0
+    r = fit.rows[RESIDUAL, u, k] / fit.numbers[u, SCALE]
+    limit = problem.params[ALPHA] * problem.penalty[k]
+    return np.sign(r) * max(abs(r) - limit, 0.0)
+
+
+@jit
+def _gain_bound(u, excess, correction, shared, problem, fit):
+    """Bound of what new candidates can take off the cost of u.
+
+    The scaled residual solves the dual problem. Divided by the largest `excess` of a new
+    candidate over its limit it is feasible for the dual with the new ones; so it is less the
+    combination of all columns that has the violations e as products with the new columns and zero
+    with the others, whose squared norm is the `correction` e' S^-1 e, if S has an inverse. The
+    values there bound the new cost from below.
+    """
+    numbers = fit.numbers[u]
+    q, scale = numbers[Q], numbers[SCALE]
+    linear = q / scale + problem.params[ALPHA] * numbers[NORM]
+    if shared > 0.0:
+        scaled = linear / excess - 0.5 * q / (scale * excess**2)
+        return min(numbers[COST] - scaled, 0.5 * scale * correction)
+    floor = problem.params[FLOOR]
+    scaled = linear / excess - 0.5 * floor * q / (scale * excess) ** 2 + 0.5 * floor
+    gain = numbers[COST] - scaled
+    if scale > floor:
+        gain = min(gain, numbers[COST] * (1.0 - 1.0 / np.sqrt(1.0 + correction)))
+    return gain
+
+
+@jit
+def _gain_of_joining(u, v, shared, problem, fit):
+    """Bound of what u gains if v becomes a candidate; the gain itself if it is known."""
+    if fit.stamps[u, v] == fit.nodes[CHANGED, u]:
+        return -fit.trials[u, v]
+    e = abs(_violation(u, v, problem, fit))
+    if e == 0.0:
+        return 0.0
+    excess = 1.0 + e / (problem.params[ALPHA] * problem.penalty[v])
+    return _gain_bound(u, excess, e * e * problem.precision[v, v], shared, problem, fit)
+
+
+@jit
+def _possible_gain(v, p, end, shared, problem, fit, work):
+    """Bound of what a move of v from position p to anywhere up to the end can gain.
+
+    To the left those who are passed gain a candidate, and v only loses some; to the right it is
+    the other way round. The information criterion has no such bound.
+    """
+    if problem.params[CRITERION] > UNEQUAL:
+        return np.inf
+    order = fit.nodes[ORDER]
+    if end < p:
+        gain = 0.0
+        for t in range(end, p):
+            gain += _gain_of_joining(order[t], v, shared, problem, fit)
+        return gain
+    idx, e = work.idx, work.vectors[SCRATCH]
+    excess, n_new = 1.0, 0
+    for t in range(p + 1, end + 1):
+        k = order[t]
+        e[n_new] = _violation(v, k, problem, fit)
+        if e[n_new] != 0.0:
+            limit = problem.params[ALPHA] * problem.penalty[k]
+            excess = max(excess, 1.0 + abs(e[n_new]) / limit)
+            idx[n_new] = k
+            n_new += 1
+    if n_new == 0:
+        return 0.0
+    correction = 0.0
+    for i in range(n_new):
+        row = problem.precision[idx[i]]
+        for m in range(n_new):
+            correction += e[i] * e[m] * row[idx[m]]
+    return _gain_bound(v, excess, max(correction, 0.0), shared, problem, fit)
+
+
+@jit
+def _reach(v, direction, window, problem, fit):
+    """Last position to which v may move in a direction."""
+    nodes, rules = fit.nodes, problem.rules
+    p = nodes[POSITION, v]
+    t = p
+    while 0 <= t + direction < len(problem.S) and abs(t + direction - p) <= window:
+        u = nodes[ORDER, t + direction]
+        if (rules[v, u] if direction < 0 else rules[u, v]) & PRECEDES:
+            break
+        t += direction
+    return t
+
+
+@jit
+def _scan(v, window, least, shared, problem, fit, work):
+    """Best new position of v and its change of the cost; its solution there is in the last row.
+
+    A direction is left as soon as nothing better than what was found can lie ahead.
+    """
     d = len(problem.S)
     here, best = d, d + 1
     nobody = np.int64(-1)
-    nodes, rules = fit.nodes, problem.rules
-    p = nodes[POSITION, v]
+    order = fit.nodes[ORDER]
+    p = fit.nodes[POSITION, v]
     cost = fit.numbers[v, COST]
-    best_change, best_position = 0.0, p
+    bounded = problem.params[CRITERION] <= UNEQUAL
+    best_change, best_position = -least, p
     for direction in (-1, 1):
+        joins = direction < 0
+        end = _reach(v, direction, window, problem, fit)
+        ahead = _possible_gain(v, p, end, shared, problem, fit, work)
+        if -ahead >= best_change:
+            continue
         _copy(v, here, fit)
         others = 0.0
-        t = p + direction
-        while 0 <= t < d and abs(t - p) <= window:
-            u = nodes[ORDER, t]
-            joins = direction < 0
-            if (rules[v, u] if joins else rules[u, v]) & PRECEDES:
-                break
+        t = p
+        while t != end:
+            t += direction
+            u = order[t]
+            if joins and bounded:
+                ahead -= _gain_of_joining(u, v, shared, problem, fit)
             others += _change_of(u, v, joins, shared, problem, fit, work)
             if joins:
                 changed = fit.rows[COEF, here, u] != 0.0
-                limit = t
             else:
                 changed = _would_enter(here, v, u, problem, fit)
-                limit = t + 1
             if changed:
+                limit = t if joins else t + 1
                 a = _solve_node(v, here, limit, nobody, nobody, shared, problem, fit, work)
                 _store(here, a, problem, fit, work)
-            change = others + fit.numbers[here, COST] - cost
-            if change < best_change:
-                best_change, best_position = change, t
+            own = fit.numbers[here, COST] - cost
+            if others + own < best_change:
+                best_change, best_position = others + own, t
                 _copy(here, best, fit)
-            t += direction
+            # To the right `ahead` bounds all that v can gain, what it has gained included.
+            if others + (own if joins else 0.0) - ahead >= best_change:
+                break
     return best_change, best_position
 
 
@@ -513,7 +343,7 @@ def sweep(visits, start, window, budget, least, shared, problem, fit, work, seen
         turn += 1
         if seen[v] >= _last_change(v, len(visits), window, fit.nodes):
             continue
-        change, target = _scan(v, window, shared, problem, fit, work)
+        change, target = _scan(v, window, least, shared, problem, fit, work)
         if change < -least:
             _move(v, target, shared, problem, fit, work)
             moves += 1

@@ -7,10 +7,30 @@ give for every candidate k its covariance with the residual and its variance giv
 
 import numpy as np
 
+from sparsestat.dag._state import (
+    ALLOWED,
+    ALPHA,
+    COST,
+    CURVATURE,
+    FLOOR,
+    N_ACTIVE,
+    N_SAMPLES,
+    NORM,
+    OUT,
+    POSITION,
+    R_ACTIVE,
+    REQUIRED,
+    SCALE,
+    SCRATCH,
+    THETA,
+    W_ACTIVE,
+    Q,
+    Y,
+    Z,
+)
 from sparsestat.utils._numba import jit
 
 _SINGULAR = 1e-10
-_Z, _Y, _THETA, _W, _X, _R, _OUT = 0, 1, 2, 3, 4, 5, 6
 
 
 @jit
@@ -31,7 +51,7 @@ def _append(k, a, S, work, c, v):
         row[i] /= root
         c[i] -= share * row[i]
         v[i] -= row[i] * row[i]
-    work.vectors[_Z, a] = share
+    work.vectors[Z, a] = share
     work.idx[a] = k
     work.state[k] = 1
     return share * share
@@ -40,14 +60,14 @@ def _append(k, a, S, work, c, v):
 @jit
 def _coefficients(a, work, inverse_diagonal):
     """Regression coefficients, and the diagonal of S_PP^-1, by back substitution."""
-    M, z, w, idx = work.L, work.vectors[_Z], work.vectors[_W], work.idx
+    M, z, w, idx = work.L, work.vectors[Z], work.vectors[W_ACTIVE], work.idx
     for i in range(a - 1, -1, -1):
         value = z[i]
         for m in range(i + 1, a):
             value -= M[i, idx[m]] * w[m]
         w[i] = value / M[i, idx[i]]
     # S_PP^-1 = U^-1 U^-T with U[i, m] = M[i, idx[m]]; its diagonal: rows of U^-1, squared.
-    column = work.vectors[_Y]
+    column = work.vectors[Y]
     for i in range(a):
         inverse_diagonal[i] = 0.0
     for j in range(a):
@@ -70,19 +90,24 @@ def _rise(q, change, shared, n_samples, floor):
 @jit
 def bic_node(node, row, limit, extra, exclude, shared, problem, fit, work):
     """Grow and shrink the parents of a node until neither lowers its cost."""
-    S, rules, position = problem.S, problem.rules, fit.nodes[1]
-    strength, floor, n_samples = problem.params[0], problem.params[1], problem.params[2]
+    S, rules, params, position = problem.S, problem.rules, problem.params, fit.nodes[POSITION]
+    strength, floor, n_samples = params[ALPHA], params[FLOOR], params[N_SAMPLES]
     state, idx, vectors = work.state, work.idx, work.vectors
-    w, c, v, inverse_diagonal = vectors[_W], vectors[_R], vectors[_X], vectors[_THETA]
+    w, c, v, inverse_diagonal = (
+        vectors[W_ACTIVE],
+        vectors[R_ACTIVE],
+        vectors[SCRATCH],
+        vectors[THETA],
+    )
     d = len(S)
     # Parents to begin with, in state: 3.
-    for i in range(fit.nodes[3, row]):
+    for i in range(fit.nodes[N_ACTIVE, row]):
         k = fit.active[row, i]
-        if rules[node, k] & 1 and (k == extra or (position[k] < limit and k != exclude)):
+        if rules[node, k] & ALLOWED and (k == extra or (position[k] < limit and k != exclude)):
             state[k] = 3
-    if rules[node, node] & 2:
+    if rules[node, node] & REQUIRED:
         for k in range(d):
-            if k != node and rules[node, k] & 2:
+            if k != node and rules[node, k] & REQUIRED:
                 state[k] = 3
     a = 0
     q = S[node, node]
@@ -102,7 +127,7 @@ def bic_node(node, row, limit, extra, exclude, shared, problem, fit, work):
                 if (
                     state[k] == 0
                     and k != node
-                    and rules[node, k] & 1
+                    and rules[node, k] & ALLOWED
                     and v[k] > _SINGULAR * S[k, k]
                     and (k == extra or (position[k] < limit and k != exclude))
                     and c[k] * c[k] / v[k] > gain
@@ -116,7 +141,7 @@ def bic_node(node, row, limit, extra, exclude, shared, problem, fit, work):
         worst, least = -1, np.inf
         for i in range(a):
             rise = w[i] * w[i] / inverse_diagonal[i]
-            if rise < least and not rules[node, idx[i]] & 2:
+            if rise < least and not rules[node, idx[i]] & REQUIRED:
                 worst, least = i, rise
         if worst < 0 or _rise(q, least, shared, n_samples, floor) - strength >= -1e-9:
             break
@@ -129,15 +154,15 @@ def bic_node(node, row, limit, extra, exclude, shared, problem, fit, work):
     scale = shared if shared > 0.0 else max(np.sqrt(q), floor)
     n_free = 0
     for i in range(a):
-        if not rules[node, idx[i]] & 2:
+        if not rules[node, idx[i]] & REQUIRED:
             n_free += 1
-    out = vectors[_OUT]
-    out[0] = q
-    out[1] = n_free
-    out[2] = scale
+    out = vectors[OUT]
+    out[Q] = q
+    out[NORM] = n_free
+    out[SCALE] = scale
     if shared > 0.0:
-        out[3] = 0.5 * n_samples * q / shared**2 + strength * n_free
+        out[COST] = 0.5 * n_samples * q / shared**2 + strength * n_free
     else:
-        out[3] = n_samples * np.log(scale) + strength * n_free
-    out[4] = 0.0
+        out[COST] = n_samples * np.log(scale) + strength * n_free
+    out[CURVATURE] = 0.0
     return a

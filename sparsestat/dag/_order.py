@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import lapack
+
+from sparsestat.dag import _state as state
 
 SHARED_TOL = 1e-10
 """Relative accuracy of the scale that all nodes share."""
@@ -21,6 +24,7 @@ MOVE_TOL = 1e-9
 """Share of the objective that a move must gain."""
 
 _MAX_ROUNDS = 100
+_SINGULAR = 1e-10
 # Node regressions between two returns to Python: far less than 0.2 s even for slow ones.
 _BUDGET = 2_000_000
 
@@ -77,11 +81,11 @@ def top_down_order(S, precedes):
     order : ndarray of shape (d,)
         The order.
     """
-    from sparsestat.dag._kernels import PRECEDES, min_pivot_order
+    from sparsestat.dag._kernels import min_pivot_order
 
     d = len(S)
     order = np.empty(d, dtype=np.int64)
-    rules = (PRECEDES * precedes.T).astype(np.int8)
+    rules = (state.PRECEDES * precedes.T).astype(np.int8)
     taken = min_pivot_order(S, rules, order, np.empty((d, d)))
     rest = np.setdiff1d(np.arange(d), order[:taken], assume_unique=True)
     order[taken:] = rest[np.argsort(S.diagonal()[rest], kind="stable")]
@@ -106,6 +110,18 @@ def respect(order, precedes):
         result.append(node)
         waiting = waiting - precedes[node]
     return np.array(result, dtype=np.int64)
+
+
+def _precision(S):
+    """Inverse of S, or infinity if S has none; it serves for bounds, which need no last digit."""
+    sd = np.sqrt(S.diagonal())
+    factor, info = lapack.dpotrf(S / np.outer(sd, sd), lower=True)
+    if info == 0 and factor.diagonal().min() ** 2 > _SINGULAR:
+        inverse, info = lapack.dpotri(factor, lower=True)
+        if info == 0:
+            lower = np.tril(inverse)
+            return (lower + np.tril(inverse, -1).T) / np.outer(sd, sd)
+    return np.full(S.shape, np.inf)
 
 
 class OrderSearch:
@@ -139,30 +155,32 @@ class OrderSearch:
         self._shared = variance == "equal"
         self._is_bic = criterion == "bic"
         code = {
-            (False, True): kernels.EQUAL,
-            (False, False): kernels.UNEQUAL,
-            (True, True): kernels.BIC_EQUAL,
-            (True, False): kernels.BIC_UNEQUAL,
+            (False, True): state.EQUAL,
+            (False, False): state.UNEQUAL,
+            (True, True): state.BIC_EQUAL,
+            (True, False): state.BIC_UNEQUAL,
         }[self._is_bic, self._shared]
-        rules = kernels.ALLOWED * ~constraints.forbidden + kernels.PRECEDES * constraints.precedes
-        rules += kernels.REQUIRED * constraints.required
-        np.fill_diagonal(rules, kernels.REQUIRED * constraints.required.any(axis=0))
-        self.problem = kernels.Problem(
+        rules = state.ALLOWED * ~constraints.forbidden + state.PRECEDES * constraints.precedes
+        rules += state.REQUIRED * constraints.required
+        np.fill_diagonal(rules, state.REQUIRED * constraints.required.any(axis=0))
+        self.problem = state.Problem(
             S=np.ascontiguousarray(S, dtype=np.float64),
+            precision=_precision(S),
             rules=np.ascontiguousarray(rules.T, dtype=np.int8),
             penalty=np.ascontiguousarray(penalty, dtype=np.float64),
             params=np.array([alpha, floor, n_samples, code], dtype=np.float64),
         )
-        self.fit = kernels.Fit(
+        self.fit = state.Fit(
             rows=np.zeros((3, d + 2, d)),
             active=np.zeros((d + 2, d), dtype=np.int64),
+            factors=np.zeros((d + 2, 4 * d + 64)),
             numbers=np.zeros((d + 2, 5)),
-            nodes=np.zeros((4, d + 2), dtype=np.int64),
+            nodes=np.zeros((5, d + 2), dtype=np.int64),
             trials=np.zeros((d, d)),
             stamps=np.full((d, d), -1, dtype=np.int64),
             counts=np.zeros(3, dtype=np.int64),
         )
-        self.work = kernels.Work(
+        self.work = state.Work(
             L=np.zeros((d, d)),
             vectors=np.zeros((7, max(d, 5))),
             idx=np.zeros(d, dtype=np.int64),
@@ -174,12 +192,12 @@ class OrderSearch:
     @property
     def order(self):
         """The present order, a copy."""
-        return self.fit.nodes[self._kernels.ORDER, : self.n_nodes].copy()
+        return self.fit.nodes[state.ORDER, : self.n_nodes].copy()
 
     @property
     def precedes(self):
         """[a, b] if a stays before b."""
-        return (self.problem.rules & self._kernels.PRECEDES).T > 0
+        return (self.problem.rules & state.PRECEDES).T > 0
 
     @property
     def n_nodes(self):
@@ -194,31 +212,43 @@ class OrderSearch:
     def reset(self):
         """Forget the solution, but not the order."""
         self.fit.rows[:] = 0
-        self.fit.nodes[self._kernels.N_ACTIVE] = 0
+        self.fit.nodes[state.N_ACTIVE] = 0
+        self.fit.nodes[state.FACTOR] = -1
         self._scale = self._first_scale()
 
     def _first_scale(self):
         # In a model with a shared scale it is the standard deviation of a root.
         return float(np.sqrt(self.problem.S.diagonal().min()))
 
+    def snapshot(self):
+        """A copy of order and solution, for `restore`."""
+        return self._scale, [array.copy() for array in self.fit]
+
+    def restore(self, snapshot):
+        """Go back to a snapshot."""
+        self._scale, arrays = snapshot
+        for array, kept in zip(self.fit, arrays):
+            array[...] = kept
+
     def set_alpha(self, alpha):
         """Change the penalty; the next `settle` begins with the solution of the old one."""
-        self.problem.params[self._kernels.ALPHA] = alpha
+        self.problem.params[state.ALPHA] = alpha
+        # A kept factor stands for a solution that only a new candidate can change.
+        self.fit.nodes[state.FACTOR] = -1
 
     def set_order(self, order):
         """Put the nodes into an order; the next `settle` begins with the present solution."""
-        d, nodes, k = self.n_nodes, self.fit.nodes, self._kernels
-        nodes[k.ORDER, :d] = order
-        nodes[k.POSITION, nodes[k.ORDER, :d]] = np.arange(d)
+        d, nodes = self.n_nodes, self.fit.nodes
+        nodes[state.ORDER, :d] = order
+        nodes[state.POSITION, nodes[state.ORDER, :d]] = np.arange(d)
 
     def objective(self):
         """Value of the criterion at the present solution."""
         numbers = self.fit.numbers[: self.n_nodes]
-        k = self._kernels
         if not self._shared:
-            return float(numbers[:, k.COST].sum())
+            return float(numbers[:, state.COST].sum())
         alpha, _, n_samples, _ = self.problem.params
-        norm, q = numbers[:, k.NORM].sum(), numbers[:, k.Q].sum()
+        norm, q = numbers[:, state.NORM].sum(), numbers[:, state.Q].sum()
         d, s = len(numbers), self._scale
         if self._is_bic:
             return float(n_samples * (d * np.log(s) + 0.5 * (q / s**2 - d)) + alpha * norm)
@@ -226,18 +256,18 @@ class OrderSearch:
 
     def scales(self):
         """Noise scales of the nodes."""
-        return self.fit.numbers[: self.n_nodes, self._kernels.SCALE].copy()
+        return self.fit.numbers[: self.n_nodes, state.SCALE].copy()
 
     def weights(self):
         """Coefficients by [parent, child]."""
-        return self.fit.rows[self._kernels.COEF, : self.n_nodes].T.copy()
+        return self.fit.rows[state.COEF, : self.n_nodes].T.copy()
 
     def settle(self):
         """Solve the convex problem at the present order."""
         if not self._shared:
             self._fit_nodes(0.0)
             return
-        floor = self.problem.params[self._kernels.FLOOR]
+        floor = self.problem.params[state.FLOOR]
         for _ in range(_MAX_ROUNDS):
             self._fit_nodes(self._scale)
             scale = max(self._next_scale(), floor)
@@ -251,11 +281,11 @@ class OrderSearch:
         On given active sets the sum of the residual variances is A + B s^2, so that the best
         scale has s^2 = A / (d - B).
         """
-        d, k = self.n_nodes, self._kernels
+        d = self.n_nodes
         numbers = self.fit.numbers[:d]
-        s, total = self._scale, numbers[:, k.Q].sum()
+        s, total = self._scale, numbers[:, state.Q].sum()
         closed = np.sqrt(total / d)
-        slope = self.problem.params[k.ALPHA] ** 2 * numbers[:, k.CURVATURE].sum()
+        slope = self.problem.params[state.ALPHA] ** 2 * numbers[:, state.CURVATURE].sum()
         if slope < d and total > slope * s**2:
             newton = np.sqrt((total - slope * s**2) / (d - slope))
             if abs(np.log(newton / s)) < 2 * abs(np.log(closed / s)) + 1e-6:
@@ -332,7 +362,7 @@ class OrderSearch:
 def search_orders(
     search, starts, *, window, max_sweeps=20, n_restarts=0, tol=SWEEP_TOL, rng, report=None
 ):
-    """Descend from several orders and keep the best.
+    """Descend from several orders, first a sweep from each and then from the best.
 
     Parameters
     ----------
@@ -343,7 +373,7 @@ def search_orders(
     window : int
         Largest number of positions by which a node moves at once.
     max_sweeps : int, default=20
-        Largest number of sweeps from each start; zero only solves at the given orders.
+        Largest number of sweeps in a row; zero only solves at the given orders.
     n_restarts : int, default=0
         Number of further starts, each a perturbation of the best order so far.
     tol : float, default=1e-8
@@ -387,24 +417,38 @@ def search_orders(
         n_sweeps += 1
         return look()
 
-    for trial in range(len(starts) + n_restarts):
-        if trial < len(starts):
-            order = starts[trial]
-        else:
-            order = perturb(best.order, search.precedes, rng)
+    def begin(order):
         search.reset()
         search.set_order(order)
         search.settle()
-        if look():
-            break
+        return look()
+
+    def descend(n_allowed):
         gain = search.descend(
-            window=window, max_sweeps=max_sweeps, rng=rng, tol=tol, report=after_sweep
+            window=window, max_sweeps=n_allowed, rng=rng, tol=tol, report=after_sweep
         )
         if search.objective() <= best.objective:
             best.gain = gain
             best.converged = gain <= tol * abs(best.objective) and search.n_failures == 0
+
+    # Of several starts, only the one that is ahead after a sweep is followed to its end.
+    race = len(starts) > 1 and max_sweeps > 1
+    leader: Any = (np.inf, None)
+    for order in starts:
+        if begin(order):
+            return best
+        descend(1 if race else max_sweeps)
         if stop:
+            return best
+        if race and search.objective() < leader[0]:
+            leader = search.objective(), search.snapshot()
+    if race:
+        search.restore(leader[1])
+        descend(max_sweeps - 1)
+    for _ in range(n_restarts):
+        if stop or begin(perturb(best.order, search.precedes, rng)):
             break
+        descend(max_sweeps)
     return best
 
 

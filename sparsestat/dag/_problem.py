@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, lstsq
+from scipy.linalg import lapack, lstsq
 from sklearn.utils import Bunch, check_random_state
 
 from sparsestat.dag._central_path import central_path, project_to_dag
@@ -370,11 +370,11 @@ def least_squares_on_support(S, support):
         scale = sd[parents]
         gram = S[np.ix_(parents, parents)] / np.outer(scale, scale)
         moment = S[parents, child] / scale
-        try:
-            factor = cho_factor(gram, lower=True)
-            regular = factor[0].diagonal().min() ** 2 > _SINGULAR
-        except LinAlgError:
-            regular = False
-        solution = cho_solve(factor, moment) if regular else lstsq(gram, moment, cond=_SINGULAR)[0]
+        # LAPACK directly: the graphs are small, and there are many regressions.
+        factor, info = lapack.dpotrf(gram, lower=True)
+        if info == 0 and factor.diagonal().min() ** 2 > _SINGULAR:
+            solution, _ = lapack.dpotrs(factor, moment, lower=True)
+        else:
+            solution = lstsq(gram, moment, cond=_SINGULAR)[0]
         weights[parents, child] = solution / scale
     return weights

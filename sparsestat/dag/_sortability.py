@@ -360,7 +360,11 @@ def sortability_of_scores(scores, adjacency):
     sortability : float
         Ties count one half; NaN for a graph without edges.
     """
-    counts = count_path_lengths(adjacency)
+    return sortability_of_counts(scores, count_path_lengths(adjacency))
+
+
+def sortability_of_counts(scores, counts):
+    """The same share, from what :func:`count_path_lengths` says of the graph."""
     total = counts.sum()
     if total == 0:
         return np.nan
@@ -387,7 +391,8 @@ def count_path_lengths(adjacency):
     n_nodes = len(edges)
     # Bit k of lengths[j, i] is set if there is a path of k edges from i to j. The powers of the
     # matrix of edges, whose number is the length of the longest path, are not needed.
-    n_words = int(layers(edges).max()) // _WORD + 1
+    longest = n_nodes - 1 if n_nodes <= _WORD else int(layers(edges).max())
+    n_words = longest // _WORD + 1
     lengths = np.zeros((n_nodes, n_nodes, n_words), dtype=np.uint64)
     lengths[np.arange(n_nodes), np.arange(n_nodes), 0] = 1
     one, last = np.uint64(1), np.uint64(_WORD - 1)

@@ -13,9 +13,10 @@ from sklearn.utils import Bunch
 from sparsestat.dag._order import variance_order
 from sparsestat.dag._sortability import (
     SortabilityWarning,
+    count_path_lengths,
+    explained_shares,
     have_same_scale,
-    r2_sortability_from_covariance,
-    var_sortability_from_variances,
+    sortability_of_counts,
 )
 
 HIGH = 0.9
@@ -28,7 +29,7 @@ NEAR = 0.01
 _MIN_EDGES = 3
 
 
-def describe_units(problem, attributes):
+def describe_units(problem, attributes, search=None):
     """Measure how far the learned graph is what the variances alone would say.
 
     Parameters
@@ -37,6 +38,8 @@ def describe_units(problem, attributes):
         What was solved.
     attributes : dict
         What was learned.
+    search : OrderSearch or None, default=None
+        A search on the problem, to be used again.
 
     Returns
     -------
@@ -49,9 +52,10 @@ def describe_units(problem, attributes):
     S = problem.S[np.ix_(nodes, nodes)]
     variances = S.diagonal()
     adjacency = attributes["adjacency_"][np.ix_(nodes, nodes)]
+    path_lengths = count_path_lengths(adjacency)
     units = Bunch(
-        var_sortability=var_sortability_from_variances(variances, adjacency),
-        r2_sortability=r2_sortability_from_covariance(S, adjacency),
+        var_sortability=sortability_of_counts(variances, path_lengths),
+        r2_sortability=sortability_of_counts(explained_shares(S), path_lengths),
         objective_variance=None,
         standardised=have_same_scale(variances),
         suspicious=[],
@@ -68,7 +72,8 @@ def describe_units(problem, attributes):
             f"variances increase along {units.var_sortability:.0%} of the learned paths"
         )
     if problem.model.solver == "order":
-        search = problem.search()
+        search = problem.search() if search is None else search
+        search.reset()
         search.set_order(variance_order(S, search.precedes))
         search.settle()
         units.objective_variance = search.objective()

@@ -8,6 +8,7 @@ import pytest
 
 from sparsestat.dag import _kernels as kernels
 from sparsestat.dag import _kernels_bic, _order
+from sparsestat.dag import _state as state
 from sparsestat.dag._constraints import check_constraints
 from sparsestat.datasets import make_sem
 
@@ -59,7 +60,7 @@ def kkt_residual(search, alpha, variance):
     r = S @ gap
     q = np.maximum(np.einsum("ij,ij->j", gap, r), 0.0)
     closed = np.sqrt(np.full(len(S), q.mean()) if variance == "equal" else q)
-    closed = np.maximum(closed, search.problem.params[kernels.FLOOR])
+    closed = np.maximum(closed, search.problem.params[state.FLOOR])
     limit = alpha * scales * search.problem.penalty[:, None]
     ratio = r / limit
     violation = np.where(W != 0, np.abs(ratio - np.sign(W)), np.abs(ratio) - 1.0)
@@ -160,8 +161,8 @@ def test_a_dependent_column_takes_over_where_that_is_cheaper():
     # Through x0 and x1 first, from an earlier solution without x2.
     search.reset()
     search.fit.active[3, :2] = [0, 1]
-    search.fit.rows[kernels.COEF, 3, :2] = 2.0
-    search.fit.nodes[kernels.N_ACTIVE, 3] = 2
+    search.fit.rows[state.COEF, 3, :2] = 2.0
+    search.fit.nodes[state.N_ACTIVE, 3] = 2
     search.settle()
     w = search.weights()[:, 3]
     assert w[2] > 1.8
@@ -207,6 +208,61 @@ def test_no_insertion_improves_on_the_end_of_a_search():
         order = [u for u in result.order if u != v]
         order.insert(target, v)
         assert at_order(witness, order) >= result.objective * (1.0 - 2 * _order.MOVE_TOL)
+
+
+@VARIANCES
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("n_samples", [300, 10])
+def test_bounds_hold(variance, columns, n_samples):
+    d = 12
+    X = simulate(d, n_samples, degree=3, variance=variance)
+    search = make_search(X, 0.05, variance, columns=columns)
+    tight = 0
+    for seed in range(5):
+        at_order(search, np.random.default_rng(seed).permutation(d))
+        arguments = search._scale if variance == "equal" else 0.0, search.problem, search.fit
+        position = np.argsort(search.order)
+        for u, v in itertools.permutations(range(d), 2):
+            if position[u] < position[v]:
+                bound = kernels._gain_of_joining(u, v, *arguments)
+                gain = -kernels._change_of(u, v, True, *arguments, search.work)
+                assert gain <= bound + 1e-9
+                tight += gain > 0 and bound < 2 * gain
+        for v in range(d):
+            p = position[v]
+            best = search.fit.numbers[v, state.COST]
+            kernels._solve_node(v, v, d, -1, -1, arguments[0], *arguments[1:], search.work)
+            gain = best - search.work.vectors[state.OUT, state.COST]
+            assert gain <= kernels._possible_gain(v, p, d - 1, *arguments, search.work) + 1e-9
+    assert tight > 5
+
+
+@VARIANCES
+def test_bounds_and_kept_factors_save_work_but_change_nothing(variance):
+    X = simulate(20, degree=3, variance=variance)
+    with_bounds = make_search(X, 0.05, variance)
+    result = run(with_bounds)
+    without = make_search(X, 0.05, variance)
+    without.problem.precision[:] = np.inf
+    without.fit = without.fit._replace(factors=np.zeros((22, 0)))
+    witness = run(without)
+    np.testing.assert_allclose(result.weights, witness.weights, atol=1e-9)
+    np.testing.assert_allclose(result.path, witness.path, rtol=1e-12)
+    assert with_bounds.fit.counts[0] < without.fit.counts[0]
+
+
+def test_several_starts_race_for_one_sweep():
+    X = simulate(15, degree=3, variance="unequal")
+    search = make_search(X, 0.05, "unequal")
+    starts = [np.random.default_rng(seed).permutation(15) for seed in range(3)]
+    after_one = [run(search, starts=[start], max_sweeps=1) for start in starts]
+    seen = []
+    result = run(search, starts=starts, report=lambda now: seen.append(search.objective()))
+    # Start and sweep of each, then on from the best of the three.
+    best = min(seen[1], seen[3], seen[5])
+    assert min(one.objective for one in after_one[:1]) == seen[1]
+    assert np.all(np.array(seen[6:]) <= best)
+    assert result.objective == min(seen)
 
 
 def test_a_window_limits_the_reach_of_one_move():
@@ -358,7 +414,7 @@ def test_parents_cannot_be_improved_one_by_one(variance):
     for j in range(9):
         parents = set(np.flatnonzero(W[:, j]))
         now = cost(j, parents)
-        assert search.fit.numbers[j, kernels.COST] == pytest.approx(now, rel=1e-10)
+        assert search.fit.numbers[j, state.COST] == pytest.approx(now, rel=1e-10)
         for k in range(j):
             assert cost(j, parents ^ {k}) >= now - 1e-8
     np.testing.assert_allclose(
