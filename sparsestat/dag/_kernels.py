@@ -6,7 +6,7 @@
 import numpy as np
 
 from sparsestat.dag._kernels_bic import bic_node
-from sparsestat.dag._kernels_node import NOISE, SLACK, keep_factor, lasso_node
+from sparsestat.dag._kernels_node import NOISE, SINGULAR, SLACK, keep_factor, lasso_node
 from sparsestat.dag._state import (
     ALLOWED,
     ALPHA,
@@ -398,3 +398,40 @@ def min_pivot_order(S, rules, order, M):
         order[taken] = best
         taken += 1
     return taken
+
+
+@jit
+def regress_on_support(S, support, weights, dependent, L, x):
+    """Regress every column on its parents by the Cholesky factor of their covariance.
+
+    support (d, d) and weights (d, d) by [parent, child]; dependent (d,) is set where parents
+    are, numerically, combinations of each other; L (d, d) and x (d,) are scratch.
+    """
+    d = len(S)
+    parents = np.empty(d, dtype=np.int64)
+    for child in range(d):
+        a = 0
+        for k in range(d):
+            if support[k, child]:
+                parents[a] = k
+                a += 1
+        for i in range(a):
+            k = parents[i]
+            for m in range(i + 1):
+                value = S[k, parents[m]]
+                for n in range(m):
+                    value -= L[i, n] * L[m, n]
+                if m < i:
+                    L[i, m] = value / L[m, m]
+                else:
+                    dependent[child] |= value <= SINGULAR * S[k, k]
+                    L[i, i] = np.sqrt(max(value, SINGULAR * S[k, k]))
+            value = S[k, child]
+            for n in range(i):
+                value -= L[i, n] * x[n]
+            x[i] = value / L[i, i]
+        for i in range(a - 1, -1, -1):
+            value = x[i] / L[i, i]
+            weights[parents[i], child] = value
+            for m in range(i):
+                x[m] -= L[i, m] * value

@@ -34,7 +34,9 @@ from sparsestat.dag._state import (
 )
 from sparsestat.utils._numba import jit
 
-_SINGULAR = 1e-11
+SINGULAR = 1e-11
+"""Share of its variance below which a variable is a combination of others."""
+
 SLACK, NOISE = 1e-9, 1e-14
 """By how much a limit must be exceeded: relative to it, and to the standard deviations."""
 
@@ -62,7 +64,7 @@ def _extend(k, theta, node, a, S, work):
         pivot -= value * value
         zk -= value * vectors[Z, i]
         yk -= value * vectors[Y, i]
-    if pivot <= _SINGULAR * S[k, k]:
+    if pivot <= SINGULAR * S[k, k]:
         return False
     inverse_root = 1.0 / np.sqrt(pivot)
     L[a, a] = inverse_root

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lapack, lstsq
+from scipy.linalg import lstsq
 from sklearn.utils import Bunch, check_random_state
 
 from sparsestat.dag._central_path import central_path, project_to_dag
@@ -363,18 +363,16 @@ def least_squares_on_support(S, support):
         Least-squares coefficients, of least norm in units of standard deviations where
         parents depend on each other.
     """
-    weights = np.zeros(S.shape)
+    from sparsestat.dag._kernels import regress_on_support
+
+    weights, dependent = np.zeros(S.shape), np.zeros(len(S), dtype=bool)
+    regress_on_support(S, support, weights, dependent, np.empty(S.shape), np.empty(len(S)))
     sd = np.sqrt(S.diagonal())
-    for child in np.flatnonzero(support.any(axis=0)):
+    for child in np.flatnonzero(dependent):
         parents = np.flatnonzero(support[:, child])
         scale = sd[parents]
         gram = S[np.ix_(parents, parents)] / np.outer(scale, scale)
         moment = S[parents, child] / scale
-        # LAPACK directly: the graphs are small, and there are many regressions.
-        factor, info = lapack.dpotrf(gram, lower=True)
-        if info == 0 and factor.diagonal().min() ** 2 > _SINGULAR:
-            solution, _ = lapack.dpotrs(factor, moment, lower=True)
-        else:
-            solution = lstsq(gram, moment, cond=_SINGULAR)[0]
-        weights[parents, child] = solution / scale
+        weights[:, child] = 0.0
+        weights[parents, child] = lstsq(gram, moment, cond=_SINGULAR)[0] / scale
     return weights

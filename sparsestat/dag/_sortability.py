@@ -22,6 +22,9 @@ SAME_SCALE = 1e-6
 _HIGH = 0.9
 _WORD = 64
 
+_SMALL = 50
+"""Number of nodes up to which matrix products count paths faster than sets of bits."""
+
 
 class SortabilityWarning(UserWarning):
     """A graph may be the consequence of the units of the columns.
@@ -389,10 +392,11 @@ def count_path_lengths(adjacency):
     """
     edges = np.asarray(adjacency) != 0
     n_nodes = len(edges)
+    if n_nodes <= _SMALL:
+        return _count_by_powers(edges)
     # Bit k of lengths[j, i] is set if there is a path of k edges from i to j. The powers of the
     # matrix of edges, whose number is the length of the longest path, are not needed.
-    longest = n_nodes - 1 if n_nodes <= _WORD else int(layers(edges).max())
-    n_words = longest // _WORD + 1
+    n_words = int(layers(edges).max()) // _WORD + 1
     lengths = np.zeros((n_nodes, n_nodes, n_words), dtype=np.uint64)
     lengths[np.arange(n_nodes), np.arange(n_nodes), 0] = 1
     one, last = np.uint64(1), np.uint64(_WORD - 1)
@@ -403,6 +407,17 @@ def count_path_lengths(adjacency):
         lengths[node, :, 1:] |= to_parents[:, :-1] >> last
     counts = np.bitwise_count(lengths).sum(axis=2, dtype=np.int64).T
     return counts - np.eye(n_nodes, dtype=np.int64)
+
+
+def _count_by_powers(edges):
+    """The same by powers of the matrix of edges, which for few nodes is quicker."""
+    counts = np.zeros(edges.shape, dtype=np.int64)
+    edges = edges.astype(np.float64)
+    paths = edges
+    while paths.any():
+        counts += paths > 0
+        paths = np.minimum(paths @ edges, 1.0)
+    return counts
 
 
 def _check_data(X, adjacency, sample_weight):
