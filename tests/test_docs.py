@@ -1,5 +1,6 @@
 """What the documentation promises: commands, examples, links, completeness."""
 
+import doctest
 import importlib.util
 import re
 import runpy
@@ -56,6 +57,16 @@ def test_readme_example_runs(tmp_path, capsys):
     assert 0 <= float(gap) <= names["model"][-1].tol * np.var(names["y_train"]) / 2
 
 
+@pytest.mark.filterwarnings("ignore::sparsestat.dag.SortabilityWarning")
+def test_readme_session_gives_what_it_shows():
+    (session,) = blocks(README, "pycon")
+    example = doctest.DocTestParser().get_doctest(session, {}, "README.md", "README.md", 0)
+    assert len(example.examples) >= 5
+    results = doctest.DocTestRunner().run(example)
+    assert results.failed == 0
+
+
+@pytest.mark.filterwarnings("ignore::sparsestat.dag.SortabilityWarning")
 @pytest.mark.parametrize("page", ["index.md", "getting_started.md"])
 def test_python_blocks_of_the_first_pages_run(page):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
@@ -63,6 +74,7 @@ def test_python_blocks_of_the_first_pages_run(page):
     for block in blocks(text, "python"):
         exec(compile(block, page, "exec"), names)
     assert names["model"].converged_
+    assert names["graph"].converged_
 
 
 def test_penalty_of_the_contributing_guide_is_the_ridge_penalty():

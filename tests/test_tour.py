@@ -12,17 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import Lasso as ReferenceLasso
+from sklearn.utils import Bunch
 
 import sparsestat
 from sparsestat import __main__ as command
 from sparsestat import _tour
+from sparsestat.dag import SortabilityWarning
+from sparsestat.datasets import make_sem
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("rich")
 
 from rich.console import Console
 
-from sparsestat._tour import _linear_model, _run
+from sparsestat._tour import _dag, _linear_model, _run
 from sparsestat._tour._content import Chapter, Figure, Skipped, Table
 from sparsestat._tour._report import write_report
 
@@ -93,8 +96,10 @@ def test_report_is_complete_and_needs_no_network(tour):
     assert "link" not in page.tags
     assert "@import" not in html
     assert "url(" not in html
-    # Path, cross-validation and digits, each on a light and on a dark ground.
-    assert len(page.loads) == 6
+    # Path, cross-validation, digits, a graph and its bootstrap, and the proteins where they are
+    # installed, each on a light and on a dark ground.
+    n_figures = 5 if "Proteins and their consensus graph: skipped." in html else 6
+    assert len(page.loads) == 2 * n_figures
     for address in page.loads:
         assert address.startswith("data:image/png;base64,iVBORw0KGgo")
         assert len(address) > 10_000
@@ -134,6 +139,43 @@ def test_digits_are_read_from_few_images():
         if row[0] != "Nearest image alone":
             assert row[4] == f"{total} of {total}"
     assert float(table.rows[1][2]) < float(table.rows[0][2])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sparsestat.dag.SortabilityWarning")
+def test_units_change_the_graph_of_the_wines_but_not_their_equivalence_class():
+    chapter = _dag.wine()
+    table = chapter.parts[0]
+    for row in table.rows:
+        changed = [int(cell) for cell in row[4:6]]
+        if row[0].startswith("CoLiDE"):
+            assert min(changed) > 0
+        else:
+            assert changed == [0, 0]
+            assert len(set(row[1:4])) == 1
+    pooled, within = (int(value) for value, _ in chapter.numbers[2:4])
+    # The cultivar is a common cause of the columns.
+    assert 0 < within < pooled == int(table.rows[2][1])
+
+
+def test_proteins_are_compared_where_the_file_is_and_skipped_elsewhere(monkeypatch):
+    def absent(**options):
+        raise FileNotFoundError("pip install --no-deps cdt")
+
+    monkeypatch.setattr(_dag, "load_sachs", absent)
+    with pytest.raises(Skipped, match="pip install --no-deps cdt"):
+        _dag.proteins()
+
+    pd = pytest.importorskip("pandas")
+    sem = make_sem(300, 11, degree=1, random_state=0)
+    data = pd.DataFrame(sem.data, columns=[f"p{j}" for j in range(11)])
+    monkeypatch.setattr(
+        _dag, "load_sachs", lambda **options: Bunch(data=data, adjacency=sem.adjacency)
+    )
+    with pytest.warns(SortabilityWarning):
+        rows = _dag.proteins().parts[0].rows
+    # These do share a unit, which standardising takes away.
+    assert int(rows[0][2]) < int(rows[2][2])
 
 
 @pytest.mark.parametrize("positive", [False, True])

@@ -4,7 +4,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.model_selection import check_cv
-from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
 
 from sparsestat.dag._central_path_params import check_path_params
@@ -252,6 +251,6 @@ class CoLiDECV(SEMEstimator):
 
 def _moments_of_rows(X, weights, rows=None):
     if rows is not None:
-        X = _safe_indexing(X, rows)
+        X = X[rows]
         weights = None if weights is None else weights[rows]
     return GramAccumulator().update(X, None, weights)
