@@ -4,6 +4,7 @@
 """
 
 import numpy as np
+from numba.extending import overload
 
 from sparsestat.dag._kernels_bic import bic_node
 from sparsestat.dag._kernels_node import NOISE, SINGULAR, SLACK, keep_factor, lasso_node
@@ -32,18 +33,34 @@ from sparsestat.dag._state import (
     SCRATCH,
     UNEQUAL,
     W_ACTIVE,
+    ParentCountProblem,
     Q,
 )
 from sparsestat.utils._numba import jit
 
 
-@jit
-def _solve_node(node, row, limit, extra, exclude, shared, problem, fit, work):
-    """Regress a node on its candidates, beginning with the solution in a row of the fit."""
-    fit.counts[0] += 1
-    if problem.params[CRITERION] <= UNEQUAL:
-        return lasso_node(node, row, limit, extra, exclude, shared, problem, fit, work)
-    return bic_node(node, row, limit, extra, exclude, shared, problem, fit, work)
+def solve_node(node, row, limit, extra, exclude, shared, problem, fit, work):
+    """Regress a node on its candidates, beginning with the solution in a row of the fit.
+
+    Which way is known by the type of the problem.
+    """
+    raise NotImplementedError("for compiled code")
+
+
+@overload(solve_node)
+def _choose_regression(node, row, limit, extra, exclude, shared, problem, fit, work):
+    # Not by a branch, which would have everyone compile what few will use.
+    if problem.instance_class is ParentCountProblem:
+
+        def regress(node, row, limit, extra, exclude, shared, problem, fit, work):
+            return bic_node(node, row, limit, extra, exclude, shared, problem, fit, work)
+
+    else:
+
+        def regress(node, row, limit, extra, exclude, shared, problem, fit, work):
+            return lasso_node(node, row, limit, extra, exclude, shared, problem, fit, work)
+
+    return regress
 
 
 @jit
@@ -116,7 +133,7 @@ def fit_order(start, stop, shared, problem, fit, work):
     nobody = np.int64(-1)
     for i in range(start, stop):
         node = fit.nodes[ORDER, i]
-        a = _solve_node(node, node, i, nobody, nobody, shared, problem, fit, work)
+        a = solve_node(node, node, i, nobody, nobody, shared, problem, fit, work)
         _store(node, a, problem, fit, work)
         fit.counts[2] += 1
         fit.nodes[CHANGED, node] = fit.counts[2]
@@ -134,7 +151,7 @@ def _change_of(u, v, joins, shared, problem, fit, work):
         return fit.trials[u, v]
     nobody = np.int64(-1)
     extra, exclude = (v, nobody) if joins else (nobody, v)
-    _solve_node(u, u, fit.nodes[POSITION, u], extra, exclude, shared, problem, fit, work)
+    solve_node(u, u, fit.nodes[POSITION, u], extra, exclude, shared, problem, fit, work)
     change = work.vectors[OUT, COST] - fit.numbers[u, COST]
     fit.trials[u, v] = change
     fit.stamps[u, v] = fit.nodes[CHANGED, u]
@@ -271,7 +288,7 @@ def _scan(v, window, least, shared, problem, fit, work):
                 changed = _would_enter(here, v, u, problem, fit)
             if changed:
                 limit = t if joins else t + 1
-                a = _solve_node(v, here, limit, nobody, nobody, shared, problem, fit, work)
+                a = solve_node(v, here, limit, nobody, nobody, shared, problem, fit, work)
                 _store(here, a, problem, fit, work)
             own = fit.numbers[here, COST] - cost
             if others + own < best_change:
@@ -309,7 +326,7 @@ def _move(v, target, shared, problem, fit, work):
         else:
             changed = fit.rows[COEF, u, v] != 0.0
         if changed:
-            a = _solve_node(u, u, t, nobody, nobody, shared, problem, fit, work)
+            a = solve_node(u, u, t, nobody, nobody, shared, problem, fit, work)
             _store(u, a, problem, fit, work)
         nodes[CHANGED, u] = fit.counts[2]
         t += direction
@@ -358,7 +375,7 @@ def min_pivot_order(S, rules, order, M):
     """Order variables by repeatedly taking the one with the least variance given those taken.
 
     A variable that has become a combination of others is left out. order (d,) receives the
-    result, rules are those of `Problem`, M (d, d) is scratch. Returns the number taken.
+    result, rules are those of `LassoProblem`, M (d, d) is scratch. Returns the number taken.
     """
     d = len(S)
     left = np.empty(d)

@@ -100,6 +100,7 @@ def bic_node(node, row, limit, extra, exclude, shared, problem, fit, work):
         vectors[THETA],
     )
     d = len(S)
+    fit.counts[0] += 1
     # Parents to begin with, in state: 3.
     for i in range(fit.nodes[N_ACTIVE, row]):
         k = fit.active[row, i]

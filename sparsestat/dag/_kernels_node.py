@@ -260,6 +260,7 @@ def lasso_node(node, row, limit, extra, exclude, shared, problem, fit, work):
     z, y, theta = vectors[Z], vectors[Y], vectors[THETA]
     w, x, r = vectors[W_ACTIVE], vectors[SCRATCH], vectors[R_ACTIVE]
     d = len(S)
+    fit.counts[0] += 1
     variance = S[node, node]
     a, intact = _start_active_set(node, row, limit, extra, exclude, problem, fit, work)
     if shared > 0.0 and fit.numbers[row, SCALE] != shared:

@@ -163,7 +163,8 @@ class OrderSearch:
         rules = state.ALLOWED * ~constraints.forbidden + state.PRECEDES * constraints.precedes
         rules += state.REQUIRED * constraints.required
         np.fill_diagonal(rules, state.REQUIRED * constraints.required.any(axis=0))
-        self.problem = state.Problem(
+        problem_type = state.ParentCountProblem if self._is_bic else state.LassoProblem
+        self.problem = problem_type(
             S=np.ascontiguousarray(S, dtype=np.float64),
             precision=_precision(S),
             rules=np.ascontiguousarray(rules.T, dtype=np.int8),

@@ -6,14 +6,17 @@ serve as scratch space. Few arrays, as numba spends time on each of them in ever
 
 from collections import namedtuple
 
-Problem = namedtuple("Problem", ["S", "precision", "rules", "penalty", "params"])
-"""What is to be solved.
+LassoProblem = namedtuple("LassoProblem", ["S", "precision", "rules", "penalty", "params"])
+"""What is to be solved with a penalty on the weights.
 
 S (d, d); precision (d, d) its inverse, or infinity; rules (d, d) by [child, parent], the sum of
 `ALLOWED`, `REQUIRED` and `PRECEDES` (the parent stays before the child), on the diagonal
 `REQUIRED` if the child has a required parent; penalty (d,) factors of a parent; params (4,) by
 the names below.
 """
+
+ParentCountProblem = namedtuple("ParentCountProblem", LassoProblem._fields)
+"""The same with a price for each parent, as a type of its own so that it compiles by itself."""
 
 Fit = namedtuple(
     "Fit", ["rows", "active", "factors", "numbers", "nodes", "trials", "stamps", "counts"]

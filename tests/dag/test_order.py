@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sparsestat.dag import _kernels as kernels
-from sparsestat.dag import _kernels_bic, _order
+from sparsestat.dag import _kernels_bic, _kernels_node, _order
 from sparsestat.dag import _state as state
 from sparsestat.dag._constraints import check_constraints
 from sparsestat.datasets import make_sem
@@ -231,7 +231,7 @@ def test_bounds_hold(variance, columns, n_samples):
         for v in range(d):
             p = position[v]
             best = search.fit.numbers[v, state.COST]
-            kernels._solve_node(v, v, d, -1, -1, arguments[0], *arguments[1:], search.work)
+            _kernels_node.lasso_node(v, v, d, -1, -1, arguments[0], *arguments[1:], search.work)
             gain = best - search.work.vectors[state.OUT, state.COST]
             assert gain <= kernels._possible_gain(v, p, d - 1, *arguments, search.work) + 1e-9
     assert tight > 5
