@@ -8,14 +8,18 @@ from sklearn.base import clone
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_array
 
-from sparsestat.dag._central_path import project_to_dag
-from sparsestat.dag._central_path_many import colide_central_path
 from sparsestat.dag._colide import CoLiDE
 from sparsestat.dag._graph import descendants
 from sparsestat.dag._path import resolve_alphas, solve_path
 from sparsestat.dag._problem import SEMProblem
-from sparsestat.utils._arrays import check_device_array, get_namespace, use_array_api
+from sparsestat.utils._arrays import (
+    check_device_array,
+    get_namespace,
+    kernels_for,
+    use_array_api,
+)
 from sparsestat.utils._moments import GramAccumulator
+from sparsestat.utils._sklearn import _get_feature_names
 from sparsestat.utils._threads import single_threaded_blas
 from sparsestat.utils._validation import check_frequency_weights
 
@@ -118,18 +122,19 @@ def bootstrap_edges(
     if on_device:
         n_rows = X.shape[0]
     else:
-        X = _check_rows(X)
+        X, names = _check_rows(X)
         n_rows = X.shape[0]
     weights = check_frequency_weights(sample_weight, np.empty((n_rows, 0)))
     length = _check_block_length(block_length, n_rows) if kind == "block" else 1
     seeds = rng.randint(_LARGEST_SEED, size=n_bootstrap)
     if on_device:
-        found = _on_device(estimator, X, [draw_counts(n_rows, weights, length, s) for s in seeds])
+        counts = [draw_counts(n_rows, weights, length, seed) for seed in seeds]
+        found = _on_device(estimator, X, counts, seeds)
     else:
 
         def learn(seed):
             counts = draw_counts(n_rows, weights, length, seed)
-            return _learn(estimator, X, counts, seed)
+            return _learn(estimator, X, counts, seed, names)
 
         found = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
             joblib.delayed(learn)(seed) for seed in seeds
@@ -187,9 +192,9 @@ def stability_selection(
         mean_n_edges : float
             Mean number q of edges that a half selects at any penalty.
         false_positive_bound : float
-            ``q^2 / ((2 threshold - 1) d (d - 1))``, which bounds the expected number of
-            wrong edges if wrong ones are exchangeable and not more frequent than by
-            chance [1]_. For directions this is an assumption, not a theorem.
+            ``q^2 / ((2 threshold - 1) m)`` for m possible edges, which bounds the expected
+            number of wrong edges if wrong ones are exchangeable and not more frequent than
+            by chance [1]_. For directions this is an assumption, not a theorem.
 
     References
     ----------
@@ -210,12 +215,12 @@ def stability_selection(
         raise ValueError(f"threshold must be above 0.5 and at most 1, got {threshold!r}.")
     if not 0 < eps < 1:
         raise ValueError(f"eps must be between 0 and 1, got {eps!r}.")
-    X = _check_rows(X)
+    X, names = _check_rows(X)
     n_rows = X.shape[0]
     if n_rows < 4:
         raise ValueError(f"X must have at least four rows to be halved, got {n_rows}.")
     with single_threaded_blas():
-        problem = SEMProblem(estimator, GramAccumulator().update(X))
+        problem = SEMProblem(estimator, GramAccumulator().update(X), names)
         alphas = resolve_alphas(alphas, eps, problem)
 
     def learn(seed):
@@ -224,7 +229,7 @@ def stability_selection(
         counts[chosen] = 1.0
         model = clone(estimator).set_params(random_state=int(seed))
         with single_threaded_blas():
-            half = SEMProblem(model, GramAccumulator().update(X, None, counts))
+            half = SEMProblem(model, GramAccumulator().update(X, None, counts), names)
             return [at["adjacency_"] != 0 for at in solve_path(half, alphas)]
 
     seeds = check_random_state(random_state).randint(_LARGEST_SEED, size=n_subsamples)
@@ -236,14 +241,14 @@ def stability_selection(
     path = found.mean(axis=0)
     frequencies = path.max(axis=0)
     mean_n_edges = float(found.any(axis=1).sum(axis=(1, 2)).mean())
-    d = len(frequencies)
+    n_possible = np.count_nonzero(~problem.constraints.forbidden)
     return Bunch(
         selected=frequencies >= threshold,
         frequencies=frequencies,
         frequency_path=path,
         alphas=alphas,
         mean_n_edges=mean_n_edges,
-        false_positive_bound=mean_n_edges**2 / ((2 * threshold - 1) * max(d * (d - 1), 1)),
+        false_positive_bound=mean_n_edges**2 / ((2 * threshold - 1) * max(n_possible, 1)),
     )
 
 
@@ -286,13 +291,16 @@ def _check_arguments(estimator, count, name):
 
 
 def _check_rows(X):
-    return check_array(
+    """The data, and the names of their columns if they have any."""
+    names = _get_feature_names(X)
+    X = check_array(
         X,
         accept_sparse="csr",
         dtype=[np.float64, np.float32],
         ensure_min_samples=2,
         input_name="X",
     )
+    return X, names
 
 
 def _check_block_length(length, n_rows):
@@ -305,51 +313,73 @@ def _check_block_length(length, n_rows):
     return int(length)
 
 
-def _learn(estimator, X, counts, seed):
+def _learn(estimator, X, counts, seed, names):
     model = clone(estimator).set_params(random_state=int(seed))
     with single_threaded_blas():
-        problem = SEMProblem(model, GramAccumulator().update(X, None, counts))
+        problem = SEMProblem(model, GramAccumulator().update(X, None, counts), names)
         return problem.solve()["adjacency_"]
 
 
-def _on_device(estimator, X, counts):
-    """Solve all resamples together by the central path, where the rows are."""
+def _on_device(estimator, X, counts, seeds):
+    """Solve all resamples together by the central path, where the rows are.
+
+    Moments come to the host, which resolves the parameters as for a single fit, and finds the
+    graphs in the end.
+    """
     xp, device, is_host = get_namespace(X)
     if is_host:
         X = check_array(X, dtype=[np.float64, np.float32], ensure_min_samples=2)
     X = check_device_array(xp.asarray(X), "X", ndim=2, xp=xp)
+    problems = [
+        SEMProblem(clone(estimator).set_params(random_state=int(seed)), moments)
+        for seed, moments in zip(seeds, _resampled_moments(X, np.array(counts), xp, device))
+    ]
+    nodes = problems[0].nodes
+    # A column may be constant in single resamples, which are then left to the host.
+    alike = [problem for problem in problems if np.array_equal(problem.nodes, nodes)]
+    found = {}
+    if len(nodes):
+
+        def put(values):
+            return xp.asarray(np.array(values), device=device)
+
+        kernels, _ = kernels_for("sparsestat.dag", X)
+        mask = alike[0].mask
+        result = kernels.central_path_batch(
+            put([problem.S[np.ix_(nodes, nodes)] for problem in alike]),
+            put([problem.alpha for problem in alike]),
+            estimator.variance,
+            params=estimator.path_params,
+            penalty=put([problem.penalty[:, None] for problem in alike]),
+            mask=None if mask is None else put(mask),
+            sigma_min=estimator.sigma_min,
+        )
+        weights, scales = _to_host(result.W, xp), _to_host(result.scales, xp)
+        found = {
+            id(problem): problem.of_path(weights[i], scales[i])["adjacency_"]
+            for i, problem in enumerate(alike)
+        }
+    return [
+        found[id(problem)] if id(problem) in found else problem.solve()["adjacency_"]
+        for problem in problems
+    ]
+
+
+def _resampled_moments(X, counts, xp, device):
+    """Moments of the resamples, computed where the rows are, several at once."""
     n, d = X.shape
-    host = SEMProblem(estimator, _host_moments(X, xp))
-    counts = np.array(counts)
+    X = xp.astype(X, xp.float64)
     batch = max(1, _BATCH_BYTES // (8 * n * d))
-    covariances = []
     for start in range(0, len(counts), batch):
-        w = xp.asarray(counts[start : start + batch], dtype=X.dtype, device=device)
+        here = counts[start : start + batch]
+        w = xp.asarray(here, device=device)
         total = xp.sum(w, axis=1)
         mean = xp.matmul(w, X) / total[:, None]
-        if not estimator.fit_intercept:
-            mean = xp.zeros_like(mean)
-        rows = (X[None, :, :] - mean[:, None, :]) * xp.sqrt(w / total[:, None])[:, :, None]
-        covariances.append(xp.matmul(xp.matrix_transpose(rows), rows))
-    result = colide_central_path(
-        xp.concat(covariances),
-        host.alpha,
-        variance=estimator.variance,
-        path_params=estimator.path_params,
-    )
-    weights = _to_host(result.weights, xp)
-    for W in weights:
-        np.fill_diagonal(W, 0.0)
-    return [project_to_dag(W * host._survives(W), 0.0) for W in weights]
-
-
-def _host_moments(X, xp):
-    """Moments that resolve alpha and the threshold; small, and the only thing that moves."""
-    mean = xp.mean(X, axis=0)
-    centred = X - mean
-    scatter = xp.matmul(xp.matrix_transpose(centred), centred)
-    mean, scatter = _to_host(mean, xp), _to_host(scatter, xp)
-    return GramAccumulator.from_moments(float(X.shape[0]), mean, scatter)
+        rows = (X[None, :, :] - mean[:, None, :]) * xp.sqrt(w)[:, :, None]
+        scatter = _to_host(xp.matmul(xp.matrix_transpose(rows), rows), xp)
+        for moments in zip(here.sum(axis=1), _to_host(mean, xp), scatter):
+            n_samples, mean_, scatter_ = moments
+            yield GramAccumulator.from_moments(n_samples, mean_, (scatter_ + scatter_.T) / 2)
 
 
 def _to_host(x, xp):

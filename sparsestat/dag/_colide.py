@@ -18,12 +18,15 @@ from sparsestat.utils._sklearn import (
     CallbackSupportMixin,
     Interval,
     StrOptions,
+    _check_feature_names,
+    _check_n_features,
     _fit_context,
     with_callbacks,
 )
 from sparsestat.utils._threads import single_threaded_blas
 from sparsestat.utils._validation import check_frequency_weights
 
+_COLUMNS = ("n_features_in_", "feature_names_in_")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 
@@ -362,14 +365,17 @@ class CoLiDE(SEMEstimator):
         ValueError
             For a matrix that is not symmetric and positive semidefinite.
         """
-        names = getattr(covariance, "columns", None)
         moments = _moments_of_covariance(covariance, n_samples, mean)
         previous = getattr(self, "order_", None) if self.warm_start else None
-        self._forget_names()
-        self.n_features_in_ = moments.n_features
-        if names is not None and all(isinstance(name, str) for name in names):
-            self.feature_names_in_ = np.asarray(names, dtype=object)
-        return self._learn(moments, moments.n_samples, (None, None), previous)
+        before = {name: getattr(self, name) for name in _COLUMNS if hasattr(self, name)}
+        self._name_columns(covariance, moments.n_features)
+        try:
+            return self._learn(moments, moments.n_samples, (None, None), previous)
+        except ValueError:
+            for name in _COLUMNS:
+                vars(self).pop(name, None)
+            vars(self).update(before)
+            raise
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -408,17 +414,14 @@ class CoLiDE(SEMEstimator):
         if is_dask_collection(X):
             moments = GramAccumulator.from_dask(X, None, sample_weight)
             if reset:
-                self._forget_names()
-                self.n_features_in_ = moments.n_features
-                if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
-                    self.feature_names_in_ = np.asarray(X.columns, dtype=object)
-            elif moments.n_features != self.n_features_in_:
-                raise ValueError(
-                    f"X has {moments.n_features} features, but {type(self).__name__} is "
-                    f"expecting {self.n_features_in_} features as input."
-                )
-            if sample_weight is None or np.ndim(sample_weight) == 0:
+                self._name_columns(X, moments.n_features)
+            else:
+                _check_feature_names(self, getattr(X, "_meta", X), reset=False)
+                _check_n_features(self, np.empty((0, moments.n_features)), reset=False)
+            if sample_weight is None:
                 return moments, moments.n_samples
+            if np.ndim(sample_weight) == 0:
+                return moments, moments.n_samples / float(sample_weight)
             return moments, moments.n_samples**2 / float((sample_weight**2).sum().compute())
         self._refuse_device(X, "fit")
         X = validate_data(
@@ -435,6 +438,13 @@ class CoLiDE(SEMEstimator):
         if weights is None:
             return moments, moments.n_samples
         return moments, float(weights.sum() ** 2 / (weights**2).sum())
+
+    def _name_columns(self, X, n_features):
+        """Note what the columns are called, where scikit-learn's validation has not done it."""
+        self._forget_names()
+        self.n_features_in_ = n_features
+        if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
+            self.feature_names_in_ = np.asarray(X.columns, dtype=object)
 
     def _forget_names(self):
         if hasattr(self, "feature_names_in_"):

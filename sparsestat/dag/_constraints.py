@@ -1,5 +1,6 @@
 """What is known beforehand about edges: forbidden ones, required ones, and tiers of nodes."""
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +91,8 @@ def _edge_mask(edges, argument, d, names):
     mask = np.zeros((d, d), dtype=bool)
     if edges is None:
         return mask
+    if hasattr(edges, "columns"):
+        edges = np.asarray(edges)
     if hasattr(edges, "dtype") and edges.dtype == bool:
         if edges.shape != (d, d):
             raise ValueError(
@@ -121,7 +124,7 @@ def _position(node, argument, d, names):
         if len(found):
             return int(found[0])
         raise ValueError(f"{argument} names {node!r}, which is not a column of X.")
-    if isinstance(node, bool | np.bool_) or node != node or node != int(node):
+    if not isinstance(node, Real) or isinstance(node, bool | np.bool_) or node % 1 != 0:
         raise ValueError(f"{argument} must hold positions or names, got {node!r}.")
     if not 0 <= int(node) < d:
         raise ValueError(f"{argument} must hold positions from 0 to {d - 1}, got {node!r}.")
@@ -132,6 +135,8 @@ def _check_tiers(node_tiers, d, names):
     if isinstance(node_tiers, dict):
         tiers = np.full(d, np.nan)
         for node, tier in node_tiers.items():
+            if not isinstance(tier, Real):
+                raise ValueError(f"node_tiers must hold numbers, got {tier!r} for {node!r}.")
             tiers[_position(node, "node_tiers", d, names)] = tier
     else:
         try:

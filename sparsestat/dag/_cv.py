@@ -3,13 +3,15 @@
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.model_selection import check_cv
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from sparsestat.dag._central_path_params import check_path_params
 from sparsestat.dag._colide import CoLiDE, SEMEstimator
 from sparsestat.dag._path import resolve_alphas, solve_path
-from sparsestat.dag._problem import SEMProblem, residual_variances
+from sparsestat.dag._problem import ROUNDING, SEMProblem, residual_variances
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._moments import GramAccumulator
 from sparsestat.utils._sklearn import (
@@ -35,12 +37,16 @@ def mean_log_likelihood(attributes, moments):
     Returns
     -------
     score : float
-        Its value; columns without noise are left out.
+        Its value. Columns without noise are left out; it is minus infinity if one varies.
     """
     scales = attributes["refit_noise_scales_"]
     noisy = scales > 0
+    if moments.n_samples == 0:
+        raise ValueError("sample_weight must not be zero for all rows of a fold.")
     shift = moments.x_mean - attributes["mean_"]
     S = moments.xx / moments.n_samples + np.outer(shift, shift)
+    if np.any(np.sqrt(S.diagonal()[~noisy]) > ROUNDING * np.abs(attributes["mean_"][~noisy])):
+        return -np.inf
     q = residual_variances(S, attributes["refit_adjacency_"])[noisy]
     scales = scales[noisy]
     return float(-0.5 * np.sum(np.log(2 * np.pi * scales**2) + q / scales**2))
@@ -220,15 +226,22 @@ class CoLiDECV(SEMEstimator):
             alphas = resolve_alphas(self.alphas, self.eps, problem)
 
             def score_fold(split):
-                train, test = split
-                fold = SEMProblem(model, _moments_of_rows(X, weights, train), names)
-                held_out = _moments_of_rows(X, weights, test)
+                (train, test), seed = split
+                known, held_out = (_moments_of_rows(X, weights, rows) for rows in (train, test))
+                if known.n_samples < 2:
+                    raise ValueError(
+                        "sample_weight must leave at least two rows to learn from in every fold."
+                    )
+                fold = SEMProblem(clone(model).set_params(random_state=seed), known, names)
                 return [mean_log_likelihood(at, held_out) for at in solve_path(fold, alphas)]
 
             scores = None
             if self.scoring == "loglik":
                 splits = list(check_cv(self.cv).split(X))
-                scores = np.array(run_in_threads(score_fold, splits, self.n_jobs)).T
+                # Drawn before the threads start, which must not share a generator.
+                seeds = check_random_state(self.random_state).randint(2**31 - 1, size=len(splits))
+                folds = list(zip(splits, seeds.tolist()))
+                scores = np.array(run_in_threads(score_fold, folds, self.n_jobs)).T
             path = solve_path(problem, alphas, lambda state: ticker.tick("alpha", state))
             if scores is None:
                 scores = np.array([[-self._schwarz(at, moments)] for at in path])

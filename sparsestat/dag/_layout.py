@@ -30,7 +30,7 @@ from scipy.optimize import isotonic_regression, linprog
 from scipy.sparse.csgraph import connected_components
 
 _N_STARTS = 24
-_START_BUDGET = 5000
+_START_BUDGET = 2500
 _N_SWEEPS = 16
 _N_RELAXATIONS = 300
 _STRAIGHTNESS = (1.0, 2.0, 8.0)
@@ -50,16 +50,67 @@ class LayeredLayout(NamedTuple):
     """Number of crossings between consecutive layers."""
 
 
-def layered_layout(
-    adjacency, *, breadth=1.0, depth=1.0, node_gap=0.5, route_gap=0.2, layer_gap=1.0, steepness=0.0
-):
-    """Lay out a directed graph from top to bottom.
+class ComponentPlan(NamedTuple):
+    """Layers of one connected component and the orders within them, still without sizes."""
+
+    nodes: np.ndarray
+    """Numbers of its nodes in the graph; below, these come first, invisible nodes follow."""
+    edges: list
+    """Edges that lead down, in the component's own numbers."""
+    level: np.ndarray
+    """Layer of every node."""
+    pieces: list
+    """Edges between consecutive layers."""
+    chains: list
+    """For each edge its invisible nodes."""
+    ranks: list
+    """For each layer its nodes from left to right."""
+    n_crossings: int
+    """Number of crossings."""
+
+
+class Plan(NamedTuple):
+    """What a layout decides before it knows any sizes."""
+
+    n_nodes: int
+    edges: list
+    """Edges as they are given."""
+    downward: list
+    """The same edges, turned where they would close a cycle."""
+    components: list
+    """A :class:`ComponentPlan` for each component with an edge, large ones first."""
+
+
+def plan_layers(edges, n_nodes):
+    """Decide layers and orders, the part of a layout that does not depend on sizes.
 
     Parameters
     ----------
-    adjacency : array-like of shape (n_nodes, n_nodes)
-        Entry (i, j) is not zero where i -> j. An edge in both directions and an edge
-        against the flow take part like any other; only loops are left out.
+    edges : list of (int, int)
+        Sources and targets, different from each other. Of edges that close a directed
+        cycle, the last leads upwards.
+    n_nodes : int
+        Number of nodes.
+
+    Returns
+    -------
+    plan : Plan
+        For :func:`place_layers`.
+    """
+    downward = orient(edges, n_nodes)
+    components = [_plan_component(nodes, downward) for nodes in _components(downward, n_nodes)]
+    return Plan(n_nodes, edges, downward, components)
+
+
+def place_layers(
+    plan, *, breadth=1.0, depth=1.0, node_gap=0.5, route_gap=0.2, layer_gap=1.0, steepness=0.0
+):
+    """Find coordinates, layers from top to bottom.
+
+    Parameters
+    ----------
+    plan : Plan
+        From :func:`plan_layers`.
     breadth, depth : float, default=1.0
         Horizontal and vertical size of a node.
     node_gap : float, default=0.5
@@ -77,46 +128,42 @@ def layered_layout(
     layout : LayeredLayout
         The drawing, in the same units as the sizes, centred horizontally at 0, its top at 0.
     """
-    present = np.asarray(adjacency) != 0
-    n_nodes = len(present)
-    edges = [(int(i), int(j)) for i, j in zip(*np.nonzero(present)) if i != j]
-    downward = orient(edges, n_nodes)
-    positions = np.zeros((n_nodes, 2))
-    layers = np.full(n_nodes, -1)
-    routes, n_crossings = {}, 0
-    linked = np.zeros(n_nodes, dtype=bool)
-    linked[[node for edge in edges for node in edge]] = True
-    gaps = {"breadth": breadth, "node_gap": node_gap, "route_gap": route_gap}
+    positions = np.zeros((plan.n_nodes, 2))
+    layers = np.full(plan.n_nodes, -1)
+    routes = {}
     left, bottom = 0.0, 0.0
-    for nodes in _components(downward, linked):
-        part = _layout_component(nodes, downward, gaps, depth, layer_gap, steepness)
-        part_positions, part_routes, part_layers, part_crossings = part
-        shift = left - part_positions[:, 0].min() + breadth / 2
-        reach = part_positions[:, 0].max()
-        for points in part_routes.values():
-            reach = max(reach, points[:, 0].max(initial=reach))
-            shift = max(shift, left - points[:, 0].min(initial=np.inf))
-        positions[nodes] = part_positions + [shift, 0.0]
-        layers[nodes] = part_layers
-        for edge, points in part_routes.items():
-            routes[edge] = points + [shift, 0.0]
-        n_crossings += part_crossings
-        left = reach + shift + breadth / 2 + 2 * node_gap
-        bottom = min(bottom, part_positions[:, 1].min())
-    lonely = np.flatnonzero(~linked)
+    for part in plan.components:
+        nodes, n_nodes = part.nodes, part.nodes.size
+        is_node = np.arange(part.level.size) < n_nodes
+        points = np.column_stack(
+            [
+                _coordinates(part.ranks, part.pieces, is_node, breadth, node_gap, route_gap),
+                np.zeros(part.level.size),
+            ]
+        )
+        points[:, 1] = _heights(points[:, 0], part, depth, layer_gap, steepness)
+        half = np.where(is_node, breadth / 2, 0.0)
+        points[:, 0] += left - (points[:, 0] - half).min()
+        left = (points[:, 0] + half).max() + 1.5 * node_gap
+        bottom = min(bottom, points[:, 1].min())
+        positions[nodes] = points[:n_nodes]
+        layers[nodes] = part.level[:n_nodes]
+        for (i, j), chain in zip(part.edges, part.chains):
+            routes[int(nodes[i]), int(nodes[j])] = points[chain].reshape(-1, 2)
+    lonely = np.flatnonzero(layers < 0)
     if lonely.size:
         step = breadth + node_gap
-        width = max(left - 2 * node_gap, step * np.ceil(np.sqrt(lonely.size)))
-        top = bottom - depth - layer_gap if linked.any() else 0.0
+        width = max(left - 1.5 * node_gap, step * np.ceil(np.sqrt(lonely.size)))
+        top = bottom - depth - layer_gap if plan.components else 0.0
         positions[lonely] = _rows(lonely.size, width, step, top, depth + 0.5 * layer_gap)
     _centre(positions, routes)
-    flipped = {edge: turned for edge, turned in zip(edges, downward) if edge != turned}
-    for edge in edges:
-        if edge in flipped:
-            # Both directions of a pair share one way.
-            routes[edge] = routes[flipped[edge]][::-1]
-    routes = {edge: routes[edge] for edge in edges}
-    return LayeredLayout(positions, routes, layers, n_crossings)
+    # Both directions of a pair share one way.
+    ways = [
+        routes[turned] if turned == edge else routes[turned][::-1]
+        for edge, turned in zip(plan.edges, plan.downward)
+    ]
+    n_crossings = sum(part.n_crossings for part in plan.components)
+    return LayeredLayout(positions, dict(zip(plan.edges, ways)), layers, n_crossings)
 
 
 def orient(edges, n_nodes):
@@ -196,36 +243,31 @@ def count_crossings(upper, lower):
     return int(np.count_nonzero(before & (lower[:, None] > lower)))
 
 
-def _layout_component(nodes, downward, gaps, depth, layer_gap, steepness):
-    """Positions, routes, layers and crossings of one connected component."""
+def _plan_component(nodes, downward):
+    """Layers of a component, and the orders within them."""
     number = {int(node): k for k, node in enumerate(nodes)}
     edges = sorted({(number[i], number[j]) for i, j in downward if i in number})
-    layers = assign_layers(edges, nodes.size)
-    level, pieces, chains = _subdivide(edges, layers)
+    level, pieces, chains = _subdivide(edges, assign_layers(edges, nodes.size))
     ranks, n_crossings = _order_layers(level, pieces)
-    is_node = np.arange(level.size) < nodes.size
-    x = _coordinates(ranks, pieces, is_node, **gaps)
-    flattest = np.zeros(level.max() + 1)
-    source, target = np.array(pieces).T
-    np.maximum.at(flattest, level[source], np.abs(x[source] - x[target]))
-    space = np.clip(steepness * flattest[:-1], layer_gap, 3 * layer_gap)
-    y = -np.concatenate([[0.0], np.cumsum(space + depth)])[level]
-    points = np.column_stack([x, y])
-    routes = {
-        (int(nodes[i]), int(nodes[j])): points[chain].reshape(-1, 2)
-        for (i, j), chain in zip(edges, chains)
-    }
-    return points[: nodes.size], routes, layers, n_crossings
+    return ComponentPlan(nodes, edges, level, pieces, chains, ranks, n_crossings)
 
 
-def _components(edges, linked):
+def _heights(x, part, depth, layer_gap, steepness):
+    """Vertical coordinates of all nodes of a component."""
+    source, target = np.array(part.pieces).T
+    flattest = np.zeros(part.level.max())
+    np.maximum.at(flattest, part.level[source], np.abs(x[source] - x[target]))
+    space = np.clip(steepness * flattest, layer_gap, 3 * layer_gap)
+    return -np.concatenate([[0.0], np.cumsum(space + depth)])[part.level]
+
+
+def _components(edges, n_nodes):
     """Nodes of each component with an edge, large components first."""
-    n_nodes = linked.size
     source, target = np.array(edges, dtype=int).reshape(-1, 2).T
     graph = sparse.csr_array((np.ones(source.size), (source, target)), shape=(n_nodes, n_nodes))
     _, label = connected_components(graph, directed=False)
-    parts = [np.flatnonzero(label == k) for k in dict.fromkeys(label[linked].tolist())]
-    return sorted(parts, key=lambda part: -part.size)
+    parts = [np.flatnonzero(label == k) for k in dict.fromkeys(label.tolist())]
+    return sorted((part for part in parts if part.size > 1), key=lambda part: -part.size)
 
 
 def _subdivide(edges, layers):
@@ -299,37 +341,39 @@ def _by_barycentre(nodes, place, neighbours, *, turn_ties):
 def _sift(members, up, down, n_nodes):
     """Move each node to the best place in its layer, in place, as long as crossings vanish."""
     place = _places(members, n_nodes)
+    ends = [
+        [
+            (
+                np.repeat(nodes, [side[v].size for v in nodes]),
+                np.concatenate([side[v] for v in nodes]),
+            )
+            for side in (up, down)
+        ]
+        for nodes in members
+    ]
     for _ in range(_N_SWEEPS):
         changed = False
         for k, nodes in enumerate(members):
             for v in nodes:
-                gain = sum(_gain_on_the_right(v, nodes, place, side) for side in (up, down))
-                others = np.delete(nodes, place[v])
-                # What v crosses, up to a constant, if it stands before each of the others
-                # or behind them all.
-                cost = np.append(np.cumsum(np.delete(gain, place[v])[::-1])[::-1], 0)
-                target = int(np.argmin(cost))
-                if cost[target] < cost[place[v]]:
-                    nodes = np.insert(others, target, v)
-                    place[nodes] = np.arange(nodes.size)
+                # What each node of the layer costs if v is to its left rather than to its
+                # right; for v itself that is zero.
+                gain = np.zeros(nodes.size)
+                for side, (owners, far) in zip((up, down), ends[k]):
+                    own = np.sort(place[side[v]])
+                    larger = own.size - np.searchsorted(own, place[far], side="right")
+                    smaller = np.searchsorted(own, place[far], side="left")
+                    gain += np.bincount(place[owners], larger - smaller, minlength=nodes.size)
+                cost = np.append(np.cumsum(gain[::-1])[::-1], 0.0)
+                now, best = place[v], int(np.argmin(cost))
+                if cost[best] < cost[now]:
+                    members[k] = np.insert(members[k][members[k] != v], best - (best > now), v)
+                    place[members[k]] = np.arange(nodes.size)
                     changed = True
-            members[k] = nodes
         if not changed:
             return
 
 
-def _gain_on_the_right(v, nodes, place, neighbours):
-    """Crossings of v with each node of its layer, if v is to its left, less if to its right."""
-    own = np.sort(place[neighbours[v]])
-    theirs = [neighbours[u] for u in nodes]
-    ends = place[np.concatenate(theirs)]
-    owner = np.repeat(np.arange(nodes.size), [u.size for u in theirs])
-    larger = own.size - np.searchsorted(own, ends, side="right")
-    smaller = np.searchsorted(own, ends, side="left")
-    return np.bincount(owner, weights=larger - smaller, minlength=nodes.size)
-
-
-def _coordinates(ranks, pieces, is_node, *, breadth, node_gap, route_gap):
+def _coordinates(ranks, pieces, is_node, breadth, node_gap, route_gap):
     """Horizontal coordinates that draw edges straight and keep the gaps."""
     n_nodes = is_node.size
     source, target = np.array(pieces).T

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils import Bunch, check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsestat.dag import _graph
@@ -24,6 +24,7 @@ from sparsestat.dag._sem_algebra import (
     total_effects,
 )
 from sparsestat.utils._arrays import get_namespace
+from sparsestat.utils._random import as_generator
 from sparsestat.utils._validation import check_frequency_weights
 
 NOISES = ("gaussian", "exponential", "laplace", "gumbel")
@@ -180,7 +181,7 @@ class LinearSEMMixin(OneToOneFeatureMixin, TransformerMixin):
         return self._log_likelihood(X, sample_weight)[0]
 
     def aic(self, X, sample_weight=None):
-        """Akaike's information criterion; lower is better.
+        """Compute Akaike's information criterion; lower is better.
 
         Parameters
         ----------
@@ -199,7 +200,7 @@ class LinearSEMMixin(OneToOneFeatureMixin, TransformerMixin):
         return self._information_criterion(X, sample_weight, lambda n_samples: 2.0)
 
     def bic(self, X, sample_weight=None):
-        """Bayesian information criterion; lower is better.
+        """Compute the Bayesian information criterion; lower is better.
 
         Parameters
         ----------
@@ -224,16 +225,15 @@ class LinearSEMMixin(OneToOneFeatureMixin, TransformerMixin):
             Number of rows.
         noise : {"gaussian", "exponential", "laplace", "gumbel"} or callable, \
                 default="gaussian"
-            Distribution of the errors, centred and of variance 1. A callable is called
-            as ``noise(size=(n_samples, n_features), random_state=rng)`` with a
-            ``numpy.random.RandomState``, as the ``rvs`` of a frozen SciPy distribution
-            can be; what it returns should have mean 0 and variance 1.
+            Distribution of the errors, centred and of variance 1. A callable is given a
+            :class:`numpy.random.Generator` and the shape ``(n_samples, n_features)``,
+            and returns errors of mean 0 and variance 1.
         interventions : dict or None, default=None
             Nodes, as column numbers or names, and what each is set to, whatever its
-            parents are: a number, or a callable that is called as
-            ``f(size=n_samples, random_state=rng)``.
-        random_state : int, RandomState instance or None, default=None
-            Source of randomness.
+            parents are: a number, or a callable that is given a Generator and
+            ``n_samples`` and returns as many values.
+        random_state : int, RandomState instance, Generator or None, default=None
+            Source of randomness; None stands for NumPy's global state.
 
         Returns
         -------
@@ -255,11 +255,11 @@ class LinearSEMMixin(OneToOneFeatureMixin, TransformerMixin):
             n_samples=int(n_samples),
             noise=noise,
             interventions=self._check_interventions(interventions, allow_callable=True),
-            rng=check_random_state(random_state),
+            rng=as_generator(random_state),
         )
 
     def intervene(self, interventions):
-        """Moments of all variables when some are set to constants.
+        """Compute the moments of all variables when some are set to constants.
 
         Parameters
         ----------
@@ -455,8 +455,8 @@ class LinearSEMMixin(OneToOneFeatureMixin, TransformerMixin):
     def _information_criterion(self, X, sample_weight, price):
         mean, n_samples = self._log_likelihood(X, sample_weight)
         n_noisy = np.count_nonzero(self.refit_noise_scales_)
-        n_scales = min(n_noisy, 1) if self.variance == "equal" else n_noisy
-        n_parameters = np.count_nonzero(self.adjacency_) + n_scales
+        n_scales = int(n_noisy > 0) if self.variance == "equal" else int(n_noisy)
+        n_parameters = int(np.count_nonzero(self.adjacency_)) + n_scales
         return float(-2.0 * n_samples * mean + price(n_samples) * n_parameters)
 
     def _node(self, key, argument):
@@ -473,7 +473,7 @@ class LinearSEMMixin(OneToOneFeatureMixin, TransformerMixin):
             return names.index(key)
         if isinstance(key, bool | np.bool_) or not isinstance(key, numbers.Integral):
             raise TypeError(f"{argument} must give nodes as column numbers or names, got {key!r}.")
-        if not 0 <= key < self.n_features_in_:
+        if not 0 <= int(key) < self.n_features_in_:
             raise ValueError(
                 f"{argument} must give column numbers from 0 to {self.n_features_in_ - 1}, "
                 f"got {key}."
@@ -494,7 +494,7 @@ class LinearSEMMixin(OneToOneFeatureMixin, TransformerMixin):
             if node in checked:
                 raise ValueError(f"interventions names node {node} twice, the second time {key!r}.")
             if isinstance(value, numbers.Real):
-                if not np.isfinite(value):
+                if not np.isfinite(float(value)):
                     raise ValueError(
                         f"interventions must hold finite values, got {value} for node {key!r}."
                     )

@@ -264,34 +264,77 @@ class OrderSearch:
         return self.fit.rows[state.COEF, : self.n_nodes].T.copy()
 
     def settle(self):
-        """Solve the convex problem at the present order."""
+        """Solve the problem at the present order.
+
+        It is convex but for the information criterion with a shared scale, for which the
+        solution from the scale without any edge is tried too.
+        """
         if not self._shared:
             self._fit_nodes(0.0)
             return
-        floor = self.problem.params[state.FLOOR]
+        if not self._is_bic:
+            self._settle_scale()
+            return
+        self._alternate()
+        objective, kept = self.objective(), self.snapshot()
+        self.reset()
+        self._scale = float(np.sqrt(self.problem.S.diagonal().mean()))
+        self._alternate()
+        if self.objective() >= objective:
+            self.restore(kept)
+
+    def _alternate(self):
+        """Take the best parents for the scale and the best scale for the parents in turns."""
         for _ in range(_MAX_ROUNDS):
             self._fit_nodes(self._scale)
-            scale = max(self._next_scale(), floor)
+            scale = max(self._closed_scale(), self.problem.params[state.FLOOR])
             if abs(scale - self._scale) <= SHARED_TOL * self._scale:
                 return
             self._scale = scale
 
-    def _next_scale(self):
-        """Scale that is best for the present coefficients, or for their active sets if it is near.
+    def _settle_scale(self):
+        """Find the scale at which the sum of the residual variances is d s^2, by Newton steps.
 
-        On given active sets the sum of the residual variances is A + B s^2, so that the best
-        scale has s^2 = A / (d - B).
+        The objective is convex in the scale, so that the sign of the difference tells on which
+        side the solution is; a step that leaves the bracket, or hardly shortens it, is replaced.
         """
-        d = self.n_nodes
+        floor = self.problem.params[state.FLOOR]
+        low, high = floor / 2, np.inf
+        step = np.inf
+        for _ in range(_MAX_ROUNDS):
+            s = self._scale
+            self._fit_nodes(s)
+            closed = max(self._closed_scale(), floor)
+            if abs(closed - s) <= SHARED_TOL * s:
+                return
+            if closed > s:
+                low = s
+            else:
+                high = s
+            for trial in (self._newton_scale(), closed, np.sqrt(low * min(high, 4 * s))):
+                trial = max(trial, floor)
+                if low < trial < high and abs(trial - s) <= 0.5 * step:
+                    break
+            if not low < trial < high or abs(trial - s) <= 1e-15 * s:
+                break
+            step = abs(trial - s)
+            self._scale = trial
+        self.fit.counts[1] += 1
+
+    def _closed_scale(self):
+        """Best scale for the present coefficients."""
+        return float(np.sqrt(self.fit.numbers[: self.n_nodes, state.Q].mean()))
+
+    def _newton_scale(self):
+        """Best scale as long as the active sets stay what they are.
+
+        There the sum of the residual variances is A + B s^2, so that s^2 = A / (d - B).
+        """
+        d, s = self.n_nodes, self._scale
         numbers = self.fit.numbers[:d]
-        s, total = self._scale, numbers[:, state.Q].sum()
-        closed = np.sqrt(total / d)
         slope = self.problem.params[state.ALPHA] ** 2 * numbers[:, state.CURVATURE].sum()
-        if slope < d and total > slope * s**2:
-            newton = np.sqrt((total - slope * s**2) / (d - slope))
-            if abs(np.log(newton / s)) < 2 * abs(np.log(closed / s)) + 1e-6:
-                return newton
-        return closed
+        rest = numbers[:, state.Q].sum() - slope * s**2
+        return float(np.sqrt(rest / (d - slope))) if slope < d and rest > 0 else np.nan
 
     def _fit_nodes(self, shared):
         d = self.n_nodes

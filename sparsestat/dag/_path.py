@@ -16,8 +16,8 @@ def alpha_max(problem):
     """Smallest penalty for which no graph has an edge.
 
     Without edges the residuals are the columns themselves, and nothing enters as long as
-    ``|S_kj| <= alpha s_j p_k``. For the information criterion the largest gain of a single
-    edge is taken instead.
+    ``|S_kj| <= alpha s_j p_k``. For the information criterion it is the largest gain of a
+    single edge, which for equal variances several edges together may still exceed.
 
     Parameters
     ----------
@@ -39,10 +39,12 @@ def alpha_max(problem):
     shared = np.sqrt(variances.mean())
     if problem.model.criterion == "bic":
         explained = products**2 / np.outer(variances, variances)
+        explained = np.minimum(explained, 1.0 - 1e-12)
         if problem.model.variance == "equal":
-            gain = 0.5 * problem.n_samples * explained * variances / shared**2
+            gain = -0.5 * problem.n_samples * len(S)
+            gain = gain * np.log1p(-explained * variances / variances.sum())
         else:
-            gain = -0.5 * problem.n_samples * np.log1p(-np.minimum(explained, 1.0 - 1e-12))
+            gain = -0.5 * problem.n_samples * np.log1p(-explained)
         largest = gain.max() / np.log(problem.n_samples)
     else:
         scales = shared if problem.model.variance == "equal" else np.sqrt(variances)
@@ -54,6 +56,8 @@ def alpha_max(problem):
 def resolve_alphas(alphas, eps, problem):
     """An explicit grid in descending order, from a number of penalties or the grid itself."""
     if isinstance(alphas, Integral):
+        if alphas < 1:
+            raise ValueError(f"alphas must be at least 1, got {alphas!r}.")
         top = alpha_max(problem)
         return np.geomspace(top, eps * top, int(alphas))
     return check_alphas(alphas)
@@ -102,7 +106,7 @@ def colide_path(X, *, alphas=30, eps=1e-3, sample_weight=None, **parameters):
         Data, or their moments.
     alphas : int or array-like of shape (n_alphas,), default=30
         Penalties, or how many, on a logarithmic scale from the smallest one that lets no
-        edge in.
+        (for ``criterion="bic"``: no single) edge in.
     eps : float, default=1e-3
         Ratio of the last penalty to the first if ``alphas`` is a number.
     sample_weight : array-like of shape (n_samples,), float or None, default=None
@@ -151,8 +155,6 @@ def colide_path(X, *, alphas=30, eps=1e-3, sample_weight=None, **parameters):
             raise ValueError(f"colide_path takes no {name}; pass alphas.")
     if not 0 < eps < 1:
         raise ValueError(f"eps must be between 0 and 1, got {eps!r}.")
-    if isinstance(alphas, Integral) and alphas < 1:
-        raise ValueError(f"alphas must be at least 1, got {alphas!r}.")
     model = CoLiDE(**parameters)
     model._validate_params()
     if isinstance(X, GramAccumulator):

@@ -24,7 +24,9 @@ FULL_WINDOW = 50
 WINDOW = 10
 """Reach of a move by default in larger graphs."""
 
-_ROUNDING = 10 * np.finfo(np.float64).eps
+ROUNDING = 10 * np.finfo(np.float64).eps
+"""Standard deviation relative to the mean up to which a column is constant."""
+
 _SINGULAR = 1e-11
 
 
@@ -64,7 +66,7 @@ class SEMProblem:
         else:
             self.S += np.outer(moments.x_mean, moments.x_mean)
         self.sd = np.sqrt(np.maximum(self.S.diagonal(), 0.0))
-        varies = self.sd > _ROUNDING * np.abs(moments.x_mean)
+        varies = self.sd > ROUNDING * np.abs(moments.x_mean)
         self.nodes = np.flatnonzero(varies)
         self.constant = np.flatnonzero(~varies)
         self.constraints = check_constraints(
@@ -100,6 +102,8 @@ class SEMProblem:
         if isinstance(init, str):
             return init
         order = np.asarray(init)
+        if order.dtype.kind == "f" and np.array_equal(order, np.round(order)):
+            order = order.astype(np.int64)
         if order.shape != (self.n_nodes,) or not np.array_equal(
             np.sort(order), np.arange(self.n_nodes)
         ):
@@ -236,39 +240,66 @@ class SEMProblem:
             gain=result.gain,
             converged=result.converged or self.model.max_sweeps == 0,
         )
-        kept = weights * self._survives(weights)
+        kept = np.where(self._survives(weights), weights, 0.0)
         return self.attributes(weights, kept, result.order, result.scales, state)
 
     def _follow_path(self, report):
         def progress(stage, iteration, W, scales, objective):
-            state = Bunch(objective=objective, path=[], n_iter=0, gain=np.inf, converged=False)
-            return report(lambda: self._of_path(W, scales, state))
+            return report(lambda: self.of_path(W, scales))
 
-        allowed = ~self.constraints.restricted_to(self.nodes).forbidden
-        off_diagonal = np.count_nonzero(~allowed) == len(self.nodes)
         result = central_path(
             self.S[np.ix_(self.nodes, self.nodes)],
             self.alpha,
             self.model.variance,
             params=self.model.path_params,
             penalty=self.penalty,
-            mask=None if off_diagonal else allowed,
+            mask=self.mask,
             sigma_min=self.model.sigma_min,
             progress=None if report is None else progress,
         )
-        state = Bunch(
-            objective=result.objective,
+        return self.of_path(
+            result.W,
+            result.scales,
             path=np.minimum.accumulate(result.stages[-1].objectives).tolist(),
             n_iter=sum(result.n_iter),
-            gain=np.nan,
             converged=result.converged,
         )
-        return self._of_path(result.W, result.scales, state)
 
-    def _of_path(self, W, scales, state):
+    @property
+    def mask(self):
+        """Edges that the central path may use; None for all, the diagonal included."""
+        allowed = ~self.constraints.restricted_to(self.nodes).forbidden
+        return None if np.count_nonzero(~allowed) == len(self.nodes) else allowed
+
+    def of_path(self, W, scales, *, path=(), n_iter=0, converged=False):
+        """Fitted attributes from where a central path has come.
+
+        Parameters
+        ----------
+        W : ndarray of shape (k, k)
+            Its raw weights, the diagonal of which is dropped.
+        scales : ndarray of shape (k,)
+            Noise scales.
+        path, n_iter, converged : sequence of float, int, bool
+            How it went.
+
+        Returns
+        -------
+        attributes : dict
+            Names with their trailing underscore, and values.
+        """
         weights = W.copy()
         np.fill_diagonal(weights, 0.0)
-        kept = project_to_dag(weights * self._survives(weights), 0.0)
+        kept = project_to_dag(np.where(self._survives(weights), weights, 0.0), 0.0)
+        q = residual_variances(self.S[np.ix_(self.nodes, self.nodes)], weights)
+        penalty = self.alpha * np.sum(self.penalty[:, None] * np.abs(weights))
+        state = Bunch(
+            objective=0.5 * np.sum(q / scales + scales) + penalty,
+            path=path,
+            n_iter=n_iter,
+            gain=np.nan,
+            converged=converged,
+        )
         return self.attributes(weights, kept, topological_order(kept), scales, state)
 
     def _survives(self, weights):

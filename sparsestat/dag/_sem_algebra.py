@@ -326,16 +326,16 @@ def gaussian_log_density(X, mean, adjacency, noise_scales, *, resolution):
     return log_density
 
 
-def draw_noise(noise, size, rng):
+def draw_noise(noise, shape, rng):
     """Independent noise of mean 0 and variance 1.
 
     Parameters
     ----------
     noise : {"gaussian", "exponential", "laplace", "gumbel"} or callable
-        Distribution; a callable is called as ``noise(size=size, random_state=rng)``.
-    size : tuple of int
+        Distribution; a callable is called as ``noise(rng, shape)``.
+    shape : tuple of int
         Shape.
-    rng : numpy.random.RandomState
+    rng : numpy.random.Generator
         Source of randomness.
 
     Returns
@@ -344,14 +344,14 @@ def draw_noise(noise, size, rng):
         Of the given shape.
     """
     if callable(noise):
-        return check_draws(noise(size=size, random_state=rng), size, "noise")
+        return check_draws(noise(rng, shape), shape, "noise")
     if noise == "gaussian":
-        return rng.standard_normal(size)
+        return rng.standard_normal(shape)
     if noise == "exponential":
-        return rng.exponential(size=size) - 1.0
+        return rng.standard_exponential(shape) - 1.0
     if noise == "laplace":
-        return rng.laplace(scale=np.sqrt(0.5), size=size)
-    return (rng.gumbel(size=size) - np.euler_gamma) * (np.sqrt(6.0) / np.pi)
+        return rng.laplace(scale=np.sqrt(0.5), size=shape)
+    return (rng.gumbel(size=shape) - np.euler_gamma) * (np.sqrt(6.0) / np.pi)
 
 
 def sample_model(adjacency, noise_scales, mean, order, *, n_samples, noise, interventions, rng):
@@ -372,9 +372,8 @@ def sample_model(adjacency, noise_scales, mean, order, *, n_samples, noise, inte
     noise : str or callable
         As in :func:`draw_noise`.
     interventions : dict of int to float or callable
-        What each forced node is set to; a callable is called as
-        ``f(size=n_samples, random_state=rng)``.
-    rng : numpy.random.RandomState
+        What each forced node is set to; a callable is called as ``f(rng, n_samples)``.
+    rng : numpy.random.Generator
         Source of randomness.
 
     Returns
@@ -388,8 +387,7 @@ def sample_model(adjacency, noise_scales, mean, order, *, n_samples, noise, inte
         if isinstance(value, numbers.Real):
             forced[node] = np.full(n_samples, float(value))
         else:
-            draws = value(size=n_samples, random_state=rng)
-            forced[node] = check_draws(draws, (n_samples,), "interventions")
+            forced[node] = check_draws(value(rng, n_samples), (n_samples,), "interventions")
         deviations[:, node] = forced[node] - mean[node]
     X = solve_noise(deviations, mutilate(adjacency, forced), order) + mean
     for node, values in forced.items():
@@ -418,11 +416,11 @@ def check_draws(draws, shape, name):
     draws = np.array(draws, dtype=np.float64)
     if draws.shape != shape:
         raise ValueError(
-            f"A callable in {name} must return an array of shape {shape}, the size that it was "
-            f"called with, got {draws.shape}."
+            f"A callable given as {name} must return an array of shape {shape}, which it is "
+            f"asked for, got {draws.shape}."
         )
     if not np.all(np.isfinite(draws)):
-        raise ValueError(f"A callable in {name} returned NaN or infinity.")
+        raise ValueError(f"A callable given as {name} returned NaN or infinity.")
     return draws
 
 

@@ -2,6 +2,9 @@
 
 Everything works on a covariance S. Rows of the solution belong to nodes as targets; two more rows
 serve as scratch space. Few arrays, as numba spends time on each of them in every function.
+
+numba's cache on a user's disk refers to the types here by module and name, and fails to load if one
+is gone: do not rename or move them.
 """
 
 from collections import namedtuple

@@ -10,7 +10,13 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_params,
 )
-from sklearn.utils.validation import _check_sample_weight, _num_samples
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    _check_sample_weight,
+    _get_feature_names,
+    _num_samples,
+)
 
 __all__ = [
     "CallbackSupportMixin",
@@ -19,8 +25,11 @@ __all__ = [
     "InvalidParameterError",
     "Options",
     "StrOptions",
+    "_check_feature_names",
+    "_check_n_features",
     "_check_sample_weight",
     "_fit_context",
+    "_get_feature_names",
     "_num_samples",
     "validate_params",
     "with_callbacks",
