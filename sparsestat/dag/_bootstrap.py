@@ -99,7 +99,7 @@ def bootstrap_edges(
     --------
     >>> from sparsestat.dag import CoLiDE, bootstrap_edges
     >>> from sparsestat.datasets import make_sem
-    >>> model = make_sem(n_samples=300, n_nodes=5, degree=1, random_state=0)
+    >>> model = make_sem(n_samples=1000, n_nodes=5, degree=1, random_state=0)
     >>> result = bootstrap_edges(CoLiDE(), model.data, n_bootstrap=20, random_state=0)
     >>> bool(result.edge_frequency[model.adjacency != 0].min() > 0.9)
     True
@@ -153,7 +153,7 @@ def stability_selection(
     n_jobs=None,
     random_state=None,
 ):
-    """Edges that are found on many random halves of the data, whatever the penalty.
+    """Select edges that are found on many random halves of the data, whatever the penalty.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class SEMEstimator(CallbackSupportMixin, LinearSEMMixin, BaseEstimator):
             if self.solver == "order":
                 message = (
                     f"The search was not finished after max_sweeps={self.max_sweeps} sweeps: the "
-                    f"last one gained {self._last_gain:.2e}, required is a gain of at most "
+                    f"last one gained {problem.last_gain:.2e}, required is a gain of at most "
                     f"{self.tol * abs(self.objective_):.2e}. The graph is acyclic and optimal for "
                     "its order, but better orders are near."
                 )
@@ -229,8 +229,10 @@ class CoLiDE(SEMEstimator):
 
     Examples
     --------
-    >>> from sparsestat.dag import CoLiDE, structural_hamming_distance
+    >>> import warnings
+    >>> from sparsestat.dag import CoLiDE, SortabilityWarning, structural_hamming_distance
     >>> from sparsestat.datasets import make_sem
+    >>> warnings.simplefilter("ignore", SortabilityWarning)  # the units are known to agree
     >>> model = make_sem(n_samples=1000, n_nodes=8, degree=1, random_state=0)
     >>> learned = CoLiDE(random_state=0).fit(model.data)
     >>> structural_hamming_distance(model.adjacency, learned.adjacency_)
@@ -373,8 +375,10 @@ class CoLiDE(SEMEstimator):
             return self._learn(moments, moments.n_samples, (None, None), previous)
         except ValueError:
             for name in _COLUMNS:
-                vars(self).pop(name, None)
-            vars(self).update(before)
+                if name in before:
+                    setattr(self, name, before[name])
+                elif hasattr(self, name):
+                    delattr(self, name)
             raise
 
     @with_callbacks

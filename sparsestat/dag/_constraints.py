@@ -126,9 +126,9 @@ def _position(node, argument, d, names):
         raise ValueError(f"{argument} names {node!r}, which is not a column of X.")
     if not isinstance(node, Real) or isinstance(node, bool | np.bool_) or node % 1 != 0:
         raise ValueError(f"{argument} must hold positions or names, got {node!r}.")
-    if not 0 <= int(node) < d:
+    if not 0 <= float(node) < d:
         raise ValueError(f"{argument} must hold positions from 0 to {d - 1}, got {node!r}.")
-    return int(node)
+    return int(float(node))
 
 
 def _check_tiers(node_tiers, d, names):

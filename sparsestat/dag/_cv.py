@@ -74,10 +74,16 @@ class CoLiDECV(SEMEstimator):
         the model that least squares give on the edges.
     n_jobs : int or None, default=None
         Number of threads that share the folds.
-    criterion, penalty_scale, solver, init, max_sweeps, window, n_restarts, w_threshold, \
-            threshold_scale, refit, sigma_min, forbidden_edges, required_edges, node_tiers, \
-            fit_intercept, path_params, tol, random_state
-        As for :class:`CoLiDE`.
+    criterion, penalty_scale, solver : see CoLiDE
+        What is minimised, and how.
+    init, max_sweeps, window, n_restarts : see CoLiDE
+        From where, how long and how far to search.
+    w_threshold, threshold_scale, refit : see CoLiDE
+        What becomes of small weights, and of the others.
+    sigma_min, forbidden_edges, required_edges, node_tiers, fit_intercept : see CoLiDE
+        What restricts the model.
+    path_params, tol, random_state : see CoLiDE
+        Details of the solvers.
 
     Attributes
     ----------
@@ -110,8 +116,10 @@ class CoLiDECV(SEMEstimator):
 
     Examples
     --------
-    >>> from sparsestat.dag import CoLiDECV
+    >>> import warnings
+    >>> from sparsestat.dag import CoLiDECV, SortabilityWarning
     >>> from sparsestat.datasets import make_sem
+    >>> warnings.simplefilter("ignore", SortabilityWarning)  # the units are known to agree
     >>> X = make_sem(n_samples=300, n_nodes=6, degree=1, random_state=0).data
     >>> search = CoLiDECV(alphas=8, cv=3, random_state=0).fit(X)
     >>> search.scores_.shape

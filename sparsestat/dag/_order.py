@@ -163,7 +163,7 @@ class OrderSearch:
         rules = state.ALLOWED * ~constraints.forbidden + state.PRECEDES * constraints.precedes
         rules += state.REQUIRED * constraints.required
         np.fill_diagonal(rules, state.REQUIRED * constraints.required.any(axis=0))
-        problem_type = state.ParentCountProblem if self._is_bic else state.LassoProblem
+        problem_type: Any = state.ParentCountProblem if self._is_bic else state.LassoProblem
         self.problem = problem_type(
             S=np.ascontiguousarray(S, dtype=np.float64),
             precision=_precision(S),

@@ -52,6 +52,8 @@ class SEMProblem:
         Columns that vary.
     alpha : float
         Penalty strength.
+    last_gain : float
+        Gain of the last sweep of the last solution.
     """
 
     def __init__(self, model, moments, names=None):
@@ -82,6 +84,7 @@ class SEMProblem:
         least = self.sd[self.nodes].min() if len(self.nodes) else 1.0
         self.floor = 1e-3 * least if model.sigma_min is None else float(model.sigma_min)
         self.alpha = self._resolve_alpha(model.alpha, least)
+        self.last_gain = np.nan
         self.init = self._check_init(model.init)
         self.w_threshold = (
             (0.3 if model.criterion == "colide" else 0.0)
@@ -362,7 +365,7 @@ class SEMProblem:
         attributes["covariance_"] = implied_covariance(
             attributes["adjacency_"], noise_scales, attributes["order_"]
         )
-        attributes["_last_gain"] = float(state.gain)
+        self.last_gain = float(state.gain)
         return attributes
 
     def _spread(self, values):

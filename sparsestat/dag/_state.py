@@ -18,7 +18,9 @@ S (d, d); precision (d, d) its inverse, or infinity; rules (d, d) by [child, par
 the names below.
 """
 
-ParentCountProblem = namedtuple("ParentCountProblem", LassoProblem._fields)
+ParentCountProblem = namedtuple(
+    "ParentCountProblem", ["S", "precision", "rules", "penalty", "params"]
+)
 """The same with a price for each parent, as a type of its own so that it compiles by itself."""
 
 Fit = namedtuple(
