@@ -1,5 +1,6 @@
 """CoLiDE: learn a linear structural equation model together with its noise scales."""
 
+import contextlib
 import warnings
 from numbers import Integral, Real
 
@@ -89,7 +90,8 @@ class CoLiDE(SEMEstimator):
         "bic" keeps the search but replaces the criterion by the log-likelihood with a
         price for each edge, ``n sum_j log s_j + alpha log(n) |edges|``, which for unequal
         variances does not depend on the units of the columns. Only the Markov
-        equivalence class, :meth:`cpdag`, is then meaningful.
+        equivalence class, :meth:`cpdag`, is then meaningful. The parents in an order are
+        then found by greedy growing and shrinking, not exactly.
     alpha : float or "auto", default="auto"
         Strength of the penalty, positive. "auto" is ``sqrt(log(d) / n)`` times the smallest
         standard deviation of a column (of a root, in a model) or, if ``penalty_scale`` is
@@ -179,6 +181,8 @@ class CoLiDE(SEMEstimator):
     sortability_ : Bunch
         ``var_sortability`` and ``r2_sortability`` of the learned graph, ``objective_variance``
         of the order by variance (None for the central path), ``standardised``, ``suspicious``.
+    has_mean_ : bool
+        Whether means are known: False after :meth:`fit_cov` without any.
     moments_ : GramAccumulator
         Means and products of the columns that the fit has seen, on which it depends alone.
     n_samples_seen_ : float
@@ -338,10 +342,10 @@ class CoLiDE(SEMEstimator):
             For data that are not finite or of the wrong shape, for weights that are
             negative or sum to less than two, and for constraints that contradict each other.
         """
-        given = X, sample_weight
-        moments, size = self._summarise(X, sample_weight, reset=True)
         previous = getattr(self, "order_", None) if self.warm_start else None
-        return self._learn(moments, size, given, previous)
+        with self._columns_kept_on_error():
+            moments, size = self._summarise(X, sample_weight, reset=True)
+            return self._learn(moments, size, (X, sample_weight), previous)
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -355,7 +359,8 @@ class CoLiDE(SEMEstimator):
         n_samples : float
             Number of samples behind it, at least 2.
         mean : array-like of shape (n_features,), default=None
-            Means of the columns; zeros if None.
+            Means of the columns. With None, predictions take them for zeros, and
+            :meth:`partial_fit` cannot go on from here.
 
         Returns
         -------
@@ -369,17 +374,11 @@ class CoLiDE(SEMEstimator):
         """
         moments = _moments_of_covariance(covariance, n_samples, mean)
         previous = getattr(self, "order_", None) if self.warm_start else None
-        before = {name: getattr(self, name) for name in _COLUMNS if hasattr(self, name)}
-        self._name_columns(covariance, moments.n_features)
-        try:
-            return self._learn(moments, moments.n_samples, (None, None), previous)
-        except ValueError:
-            for name in _COLUMNS:
-                if name in before:
-                    setattr(self, name, before[name])
-                elif hasattr(self, name):
-                    delattr(self, name)
-            raise
+        with self._columns_kept_on_error():
+            self._name_columns(covariance, moments.n_features)
+            self._learn(moments, moments.n_samples, (None, None), previous)
+        self.has_mean_ = mean is not None or not self.fit_intercept
+        return self
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -391,7 +390,7 @@ class CoLiDE(SEMEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            More rows, possibly a single one.
+            More rows: at least two at the first call, later possibly a single one.
         y : Ignored
             For pipelines.
         sample_weight : array-like of shape (n_samples,), float or None, default=None
@@ -401,12 +400,25 @@ class CoLiDE(SEMEstimator):
         -------
         self : CoLiDE
             The fitted estimator. After an error it is as it was before.
+
+        Raises
+        ------
+        ValueError
+            For bad data, and after :meth:`fit_cov` without the means, which are needed to
+            combine it with more rows.
         """
         first = not hasattr(self, "moments_")
         given = X, sample_weight
-        moments, size = self._summarise(X, sample_weight, reset=first)
         if first:
-            return self._learn(moments, size, given, None)
+            with self._columns_kept_on_error():
+                moments, size = self._summarise(X, sample_weight, reset=True)
+                return self._learn(moments, size, given, None)
+        if not self.has_mean_:
+            raise ValueError(
+                "partial_fit cannot go on from a covariance whose mean is unknown; pass mean to "
+                "fit_cov."
+            )
+        moments, size = self._summarise(X, sample_weight, reset=False)
         seen = self.moments_.n_samples**2 / self.effective_sample_size_
         more = moments.n_samples**2 / size
         moments = self.moments_ + moments
@@ -450,6 +462,20 @@ class CoLiDE(SEMEstimator):
         if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
             self.feature_names_in_ = np.asarray(X.columns, dtype=object)
 
+    @contextlib.contextmanager
+    def _columns_kept_on_error(self):
+        """Restore what was known of the columns if a fit fails after they were checked."""
+        before = {name: getattr(self, name) for name in _COLUMNS if hasattr(self, name)}
+        try:
+            yield
+        except Exception:
+            for name in _COLUMNS:
+                if name in before:
+                    setattr(self, name, before[name])
+                elif hasattr(self, name):
+                    delattr(self, name)
+            raise
+
     def _forget_names(self):
         if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
@@ -474,6 +500,7 @@ class CoLiDE(SEMEstimator):
             attributes = problem.solve(report, search=search, previous=previous)
             self._keep(problem, attributes, search)
         self.effective_sample_size_ = float(effective_size)
+        self.has_mean_ = True
         self._warn(problem)
         return self
 

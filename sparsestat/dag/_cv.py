@@ -92,8 +92,9 @@ class CoLiDECV(SEMEstimator):
     alphas_ : ndarray of shape (n_alphas,)
         The grid, descending.
     scores_ : ndarray of shape (n_alphas, n_folds)
-        Mean log-likelihood of the held-out rows; for "bic", of shape (n_alphas, 1), minus
-        the criterion.
+        Mean log-likelihood of the held-out rows, minus infinity in a fold with a column that
+        varies there but not in the other rows; such folds do not count. For "bic", of shape
+        (n_alphas, 1), minus the criterion.
     n_edges_ : ndarray of int of shape (n_alphas,)
         Edges of the graphs on all rows.
     adjacency_ : ndarray of shape (n_features, n_features)
@@ -253,7 +254,7 @@ class CoLiDECV(SEMEstimator):
             path = solve_path(problem, alphas, lambda state: ticker.tick("alpha", state))
             if scores is None:
                 scores = np.array([[-self._schwarz(at, moments)] for at in path])
-            best = int(np.argmax(scores[: len(path)].mean(axis=1)))
+            best = _choose(scores[: len(path)])
             self._keep(problem.at(path[best]["alpha_"]), path[best])
         self.alphas_, self.scores_ = alphas, scores
         self.n_edges_ = np.array([np.count_nonzero(at["adjacency_"]) for at in path])
@@ -268,6 +269,20 @@ class CoLiDECV(SEMEstimator):
         n_parameters = int(np.count_nonzero(attributes["adjacency_"]))
         n_parameters += min(noisy, 1) if self.variance == "equal" else noisy
         return -2.0 * n * mean_log_likelihood(attributes, moments) + np.log(n) * n_parameters
+
+
+def _choose(scores):
+    """Position of the best mean score over the folds that can tell penalties apart.
+
+    A column that varies in the held-out rows only has no density under any graph.
+    """
+    finite = np.all(np.isfinite(scores), axis=0)
+    if not finite.any():
+        raise ValueError(
+            "X has columns that vary in the held-out rows but not in the others, in every fold; "
+            "shuffle the rows, for example by cv=KFold(5, shuffle=True)."
+        )
+    return int(np.argmax(scores[:, finite].mean(axis=1)))
 
 
 def _moments_of_rows(X, weights, rows=None):

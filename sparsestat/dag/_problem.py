@@ -24,6 +24,8 @@ FULL_WINDOW = 50
 WINDOW = 10
 """Reach of a move by default in larger graphs."""
 
+_LARGEST_VARIANCE = 1e150
+_LARGEST_STRENGTH = 1e76
 ROUNDING = 10 * np.finfo(np.float64).eps
 """Standard deviation relative to the mean up to which a column is constant."""
 
@@ -67,6 +69,11 @@ class SEMProblem:
             self.mean = np.array(moments.x_mean)
         else:
             self.S += np.outer(moments.x_mean, moments.x_mean)
+        if not self.S.max() <= _LARGEST_VARIANCE:
+            raise ValueError(
+                f"X has columns with variances above {_LARGEST_VARIANCE:g}, whose squares exceed "
+                "the range of float64; rescale all columns by one factor."
+            )
         self.sd = np.sqrt(np.maximum(self.S.diagonal(), 0.0))
         varies = self.sd > ROUNDING * np.abs(moments.x_mean)
         self.nodes = np.flatnonzero(varies)
@@ -143,7 +150,8 @@ class SEMProblem:
     def strength(self):
         """What the solver multiplies the norm, or the number of edges, with."""
         factor = np.log(self.n_samples) if self.model.criterion == "bic" else 1.0
-        return self.alpha * factor
+        # Beyond, where no edge is left for long, squares overflow.
+        return min(self.alpha * factor, _LARGEST_STRENGTH)
 
     def at(self, alpha):
         """Change the penalty; returns the problem itself."""
