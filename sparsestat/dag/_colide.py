@@ -42,7 +42,8 @@ class SEMEstimator(CallbackSupportMixin, LinearSEMMixin, BaseEstimator):
             setattr(self, name, value)
         self.sortability_ = units
 
-    def _warn(self, problem):
+    def _warn(self, problem, stopped=False):
+        """Say what the user should know; that a callback stopped the fit is known."""
         if len(problem.constant):
             names = getattr(self, "feature_names_in_", problem.constant)
             if names is not problem.constant:
@@ -53,7 +54,7 @@ class SEMEstimator(CallbackSupportMixin, LinearSEMMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=6,
             )
-        if not self.converged_:
+        if not self.converged_ and not stopped:
             if self.solver == "order":
                 message = (
                     f"The search was not finished after max_sweeps={self.max_sweeps} sweeps: the "
@@ -345,7 +346,7 @@ class CoLiDE(SEMEstimator):
         previous = getattr(self, "order_", None) if self.warm_start else None
         with self._columns_kept_on_error():
             moments, size = self._summarise(X, sample_weight, reset=True)
-            return self._learn(moments, size, (X, sample_weight), previous)
+            return self._learn(moments, size, (X, y, sample_weight), previous)
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -376,7 +377,7 @@ class CoLiDE(SEMEstimator):
         previous = getattr(self, "order_", None) if self.warm_start else None
         with self._columns_kept_on_error():
             self._name_columns(covariance, moments.n_features)
-            self._learn(moments, moments.n_samples, (None, None), previous)
+            self._learn(moments, moments.n_samples, (None, None, None), previous)
         self.has_mean_ = mean is not None or not self.fit_intercept
         return self
 
@@ -408,7 +409,7 @@ class CoLiDE(SEMEstimator):
             combine it with more rows.
         """
         first = not hasattr(self, "moments_")
-        given = X, sample_weight
+        given = X, y, sample_weight
         if first:
             with self._columns_kept_on_error():
                 moments, size = self._summarise(X, sample_weight, reset=True)
@@ -491,9 +492,8 @@ class CoLiDE(SEMEstimator):
         names = getattr(self, "feature_names_in_", None)
         if previous is not None and len(previous) != moments.n_features:
             previous = None
-        X, sample_weight = given
         context = self._init_callback_context(max_subtasks=None)
-        with single_threaded_blas(), FitTicker(self, context, X, None, sample_weight) as ticker:
+        with single_threaded_blas(), FitTicker(self, context, *given) as ticker:
             problem = SEMProblem(self, moments, names)
             report = (lambda state: ticker.tick("sweep", state)) if ticker.active else None
             search = problem.search() if self.solver == "order" and len(problem.nodes) else None
@@ -501,12 +501,17 @@ class CoLiDE(SEMEstimator):
             self._keep(problem, attributes, search)
         self.effective_sample_size_ = float(effective_size)
         self.has_mean_ = True
-        self._warn(problem)
+        self._warn(problem, stopped=ticker.stopped)
         return self
 
 
 def _moments_of_covariance(covariance, n_samples, mean):
-    S = np.array(covariance, dtype=np.float64)
+    if np.iscomplexobj(covariance):
+        raise ValueError("covariance must hold real numbers, got complex ones.")
+    try:
+        S = np.array(covariance, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"covariance must hold real numbers, got {covariance!r}.") from error
     if S.ndim != 2 or S.shape[0] != S.shape[1] or S.size == 0:
         raise ValueError(f"covariance must be a square matrix, got shape {S.shape}.")
     if not np.all(np.isfinite(S)):
@@ -525,7 +530,10 @@ def _moments_of_covariance(covariance, n_samples, mean):
         )
     if not isinstance(n_samples, Real) or not 2 <= float(n_samples) < np.inf:
         raise ValueError(f"n_samples must be a number of at least 2, got {n_samples!r}.")
-    mean = np.zeros(len(S)) if mean is None else np.array(mean, dtype=np.float64)
+    try:
+        mean = np.zeros(len(S)) if mean is None else np.array(mean, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"mean must hold real numbers, got {mean!r}.") from error
     if mean.shape != (len(S),) or not np.all(np.isfinite(mean)):
         raise ValueError(
             f"mean must hold {len(S)} finite numbers, one for each column, got {mean!r}."

@@ -218,7 +218,7 @@ class CoLiDECV(SEMEstimator):
             For data that are not finite or of the wrong shape, and for a bad grid.
         """
         self._refuse_device(X, "fit")
-        given = X, None, sample_weight
+        given = X, y, sample_weight
         X = validate_data(
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2
         )

@@ -173,7 +173,7 @@ class MultiTaskLasso(SparseLinearModel):
                 intercept = y_mean - x_mean @ coef.T.astype(np.float64)
                 return {
                     "coef_": coef[0] if single else coef,
-                    "intercept_": float(intercept[0]) if single else intercept,
+                    "intercept_": float(intercept[0]) if single else intercept.astype(dtype),
                     "support_": np.any(B != 0, axis=1),
                 }
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
@@ -24,23 +25,61 @@ class Case:
         Its public name.
     cls : type
         Its class.
+    label : str
+        Distinguishes several cases of one estimator.
+    variant : dict
+        Parameters that choose the algorithm under which all checks run.
     settings : dict
         Parameters that make it quick and accurate.
     counting : dict
         Parameters in addition under which a weight of two must equal the row twice;
         random folds, for one, tell a repeated row from a weight.
-    penalty : callable or None
-        Penalty at ``(estimator, coefficients)`` if the iterates of the fit descend.
+    factors : tuple of float
+        By which all weights may be multiplied at once; empty if the number of rows matters.
+    criterion : callable or None
+        What the fit minimises, computed from ``(estimator, X, y)``.
+    descends : bool
+        Whether the iterates of the fit descend.
+    coefficients : str
+        Fitted attribute with the coefficients.
+    wide : tuple of int
+        Shape of data with more columns than rows.
+    scaler : transformer
+        First step of pipelines.
+    alphas : tuple of float
+        A penalty that is far too strong and a better one.
+    tight : dict
+        Parameters for a fit that takes many steps.
+    warns : tuple of str
+        Warnings, as filters of pytest, that any data may cause.
     """
 
     name: str
     cls: type
+    label: str = ""
+    variant: dict = field(default_factory=dict)
     settings: dict = field(default_factory=dict)
     counting: dict = field(default_factory=dict)
-    penalty: object = None
+    factors: tuple = (1e-3, 7.0)
+    criterion: object = None
+    descends: bool = True
+    coefficients: str = "coef_"
+    wide: tuple = (30, 50)
+    scaler: object = field(default_factory=StandardScaler)
+    alphas: tuple = (100.0, 0.01)
+    tight: dict = field(default_factory=dict)
+    warns: tuple = ()
+
+    @property
+    def id(self):
+        return f"{self.name}-{self.label}" if self.label else self.name
+
+    @property
+    def marks(self):
+        return [pytest.mark.filterwarnings(f"ignore::{name}") for name in self.warns]
 
     def make(self, **settings):
-        return self.cls(**{**self.settings, **settings})
+        return self.cls(**{**self.variant, **self.settings, **settings})
 
     @property
     def parameters(self):
@@ -48,15 +87,22 @@ class Case:
 
     @cached_property
     def tags(self):
-        return get_tags(self.cls())
+        return get_tags(self.cls(**self.variant))
+
+    @property
+    def needs_target(self):
+        return self.tags.target_tags.required
 
     @property
     def takes_weights(self):
         return has_fit_parameter(self.cls, "sample_weight")
 
     def data(self, n_samples=40, n_features=8, seed=0, n_informative=3, noise=0.3):
-        """A design away from the origin, a sparse signal, and weights that are counts."""
+        """Columns away from the origin, what depends on them, and weights that are counts."""
         rng = np.random.default_rng(seed)
+        if not self.needs_target:
+            X = _structural_data(n_samples, n_features, rng)
+            return X, None, rng.integers(1, 4, n_samples).astype(float)
         X = rng.standard_normal((n_samples, n_features)) + 2 * rng.standard_normal(n_features)
         X += 0.5 * rng.standard_normal((n_samples, 1))
         shape = (3,) if self.tags.target_tags.multi_output else ()
@@ -66,34 +112,149 @@ class Case:
         return X, y, rng.integers(1, 4, n_samples).astype(float)
 
 
+def _structural_data(n_samples, n_features, rng):
+    """Groups of eight columns: two causes, what they cause, and five effects of that.
+
+    The effects vary less than their cause does, so that the variances do not give the order
+    away, and the columns are shuffled.
+    """
+    W = np.zeros((n_features, n_features))
+    for start in range(0, n_features, 8):
+        nodes = np.arange(start, min(start + 8, n_features))
+        causes, middle, effects = nodes[:2], nodes[2:3], nodes[3:]
+        W[np.ix_(causes, middle)] = rng.uniform(1.5, 2.0, (len(causes), len(middle)))
+        size = rng.uniform(0.5, 0.7, (len(middle), len(effects)))
+        W[np.ix_(middle, effects)] = size * rng.choice([-1, 1], size.shape)
+    noise = rng.standard_normal((n_samples, n_features))
+    X = np.linalg.solve((np.eye(n_features) - W).T, noise.T).T
+    return X[:, rng.permutation(n_features)] + 2 * rng.standard_normal(n_features)
+
+
+def _least_squares(penalty):
+    def criterion(estimator, X, y):
+        residual = y - estimator.predict(X)
+        return np.sum(residual**2) / (2 * len(X)) + penalty(estimator, estimator.coef_)
+
+    return criterion
+
+
+@_least_squares
 def _elastic_net(estimator, coef):
     share = getattr(estimator, "l1_ratio", 1.0)
     return estimator.alpha * np.sum(share * np.abs(coef) + (1 - share) / 2 * coef**2)
 
 
+@_least_squares
 def _row_norms(estimator, coef):
     return estimator.alpha * np.sum(np.linalg.norm(coef, axis=0))
 
 
+def _structural(estimator, X, y):
+    """The criteria of CoLiDE for plain penalties, at the coefficients before the threshold."""
+    W, s, alpha = estimator.coef_raw_, estimator.noise_scales_, estimator.alpha_
+    n = len(X)
+    left = np.var(X - X @ W, axis=0)
+    if estimator.criterion == "colide":
+        return np.sum(left / s + s) / 2 + alpha * np.sum(np.abs(W))
+    likelihood = n * np.sum(np.log(s) + (left / s**2 - 1) / 2)
+    return likelihood + alpha * np.log(n) * np.count_nonzero(W)
+
+
 _SINGLE = {"alpha": 0.05, "tol": 1e-11}
 _SEARCH = {"alphas": 12, "cv": 3, "tol": 1e-11}
-_KNOWN = {
-    "Lasso": {"settings": _SINGLE, "penalty": _elastic_net},
-    "ElasticNet": {"settings": _SINGLE, "penalty": _elastic_net},
-    "MultiTaskLasso": {"settings": _SINGLE, "penalty": _row_norms},
-    "LassoCV": {"settings": _SEARCH, "counting": {"criterion": "bic"}},
-    "ElasticNetCV": {"settings": _SEARCH, "counting": {"criterion": "bic"}},
+_TIGHT = {"alpha": 0.002, "tol": 1e-8}
+_LASSO = {"settings": _SINGLE, "criterion": _elastic_net, "tight": _TIGHT}
+_LASSO_CV = {
+    "settings": _SEARCH,
+    "counting": {"criterion": "bic"},
+    "tight": {"cv": 5, "tol": 1e-8},
 }
 
-CASES = [Case(name, cls, **_KNOWN.get(name, {})) for name, cls in sparsestat.all_estimators()]
+_GRAPH = {
+    "settings": {"alpha": 0.1, "random_state": 0},
+    # Fewer than two rows are no data for a graph.
+    "factors": (0.1, 7.0),
+    "criterion": _structural,
+    "coefficients": "adjacency_",
+    "wide": (20, 24),
+    # Graphs are learned from columns in a common unit.
+    "scaler": StandardScaler(with_mean=False, with_std=False),
+    "tight": {"init": "variance", "window": 8},
+}
+_INFORMATION = {**_GRAPH, "settings": {"alpha": 1.0, "random_state": 0}, "factors": ()}
+_INFORMATION["alphas"] = (100.0, 1.0)
+_GRAPH_CV = {
+    **_GRAPH,
+    "settings": {"alphas": 6, "eps": 0.05, "cv": 3, "random_state": 0},
+    "counting": {"scoring": "bic"},
+    "criterion": None,
+}
+# Without a floor the likelihood of fewer rows than columns is decided by rounding.
+_BOUNDED = {"criterion": "bic", "sigma_min": 0.2}
+# Longer steps and fewer of them than in the paper, which would take minutes.
+_SHORT_PATH = {
+    "solver": "central-path",
+    "path_params": {"lr": 1e-2, "warm_iter": 200, "max_iter": 400, "checkpoint": 50, "tol": 0.05},
+}
 
-for_each = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+_KNOWN = {
+    "Lasso": [_LASSO],
+    "ElasticNet": [_LASSO],
+    "MultiTaskLasso": [{**_LASSO, "criterion": _row_norms}],
+    "LassoCV": [_LASSO_CV],
+    "ElasticNetCV": [_LASSO_CV],
+    "CoLiDE": [
+        _GRAPH,
+        {**_GRAPH, "label": "unequal", "variant": {"variance": "unequal"}},
+        {**_INFORMATION, "label": "bic", "variant": _BOUNDED},
+        {**_INFORMATION, "label": "bic-unequal", "variant": {**_BOUNDED, "variance": "unequal"}},
+        {
+            **_GRAPH,
+            "label": "central-path",
+            "variant": _SHORT_PATH,
+            "descends": False,
+            "alphas": (2.0, 0.1),
+            "tight": {},
+            # So short a path may end at a graph that the variances tell.
+            "warns": ("sparsestat.dag.SortabilityWarning",),
+        },
+    ],
+    "CoLiDECV": [
+        _GRAPH_CV,
+        {**_GRAPH_CV, "label": "unequal", "variant": {"variance": "unequal"}},
+    ],
+}
+
+CASES = [
+    Case(name, cls, **known)
+    for name, cls in sparsestat.all_estimators()
+    for known in _KNOWN.get(name, [{}])
+]
+
+
+def each_of(cases):
+    """Run a test for each of the cases."""
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, id=case.id, marks=case.marks) for case in cases]
+    )
+
+
+for_each = each_of(CASES)
+for_each_with_target = each_of([case for case in CASES if case.needs_target])
+for_each_without_target = each_of([case for case in CASES if not case.needs_target])
+
+
+def for_all(test):
+    """Let a test that runs all cases at once see the warnings that they expect."""
+    for name in sorted({name for case in CASES for name in case.warns}):
+        test = pytest.mark.filterwarnings(f"ignore::{name}")(test)
+    return test
 
 
 def of(cases, *parameters):
     """Pairs of a case and each of the named parameters that its estimator has."""
     return [
-        pytest.param(case, name, id=f"{case.name}-{name}")
+        pytest.param(case, name, id=f"{case.id}-{name}", marks=case.marks)
         for case in cases
         for name in parameters or case.parameters
         if name in case.parameters

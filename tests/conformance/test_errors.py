@@ -18,16 +18,65 @@ BAD = {
     "cv": [1, 0, [(np.arange(20), np.arange(20, 40))]],
     "eps": [0.0, 1.0, -1.0, NAN],
     "fit_intercept": ["yes", 2],
+    "forbidden_edges": [
+        [(0, 8)],
+        [(-1, 0)],
+        [(0, 1, 2)],
+        [(0, 0.5)],
+        [("a", "b")],
+        [0, 1],
+        np.ones((3, 3), dtype=bool),
+        np.ones((8, 8)),
+    ],
+    "init": ["random", [0, 1, 2], np.zeros(8), np.arange(1, 9), [np.arange(8)], [NAN] * 8],
     "l1_ratio": [-0.1, 1.1, NAN],
     "max_iter": [0, -1, 2.5],
+    "max_sweeps": [-1, 2.5],
     "n_jobs": [0.5, "all"],
+    "n_restarts": [-1, 0.5],
+    "node_tiers": [[0, 1], np.full(8, NAN), list("abcdefgh"), {0: 1}, {"a": 0}, {8: 0}],
+    "path_params": [
+        "paper",
+        {"steps": 3},
+        {"lr": -1.0},
+        {"mu": [1.0]},
+        {"max_iter": 2.5},
+        {"betas": (0.9, 1.0)},
+        {"tol": NAN},
+    ],
     "penalty_factor": [np.ones(3), -np.ones(8), np.zeros(8), np.r_[NAN, np.ones(7)], 2.0],
+    "penalty_scale": ["rows"],
     "positive": [np.ones(3, dtype=bool), np.ones(8), "yes"],
+    "random_state": [-1, 0.5, "seed"],
+    "refit": ["yes", 2],
+    "required_edges": [
+        [(0, 0)],
+        [(0, 1), (1, 0)],
+        [(0, 1), (1, 2), (2, 0)],
+        [(0, 8)],
+        [(0, 1, 2)],
+        [("a", "b")],
+        np.ones((3, 3), dtype=bool),
+    ],
+    "scoring": ["r2"],
     "selection": ["max"],
+    "sigma_min": [0.0, -1.0, NAN, INF],
+    "solver": ["lbfgs"],
+    "threshold_scale": ["columns"],
     "tol": [0.0, -1.0, NAN],
+    "variance": ["known", 1.0],
+    "w_threshold": [-0.1, NAN, "none"],
     "warm_start": ["yes"],
+    "window": [0, -1, 2.5, "all"],
 }
 """Values of each parameter that look sensible and are not."""
+
+BAD_HERE = {
+    ("CoLiDE", "tol"): [-1.0, NAN],
+    ("CoLiDECV", "tol"): [-1.0, NAN],
+    ("CoLiDECV", "cv"): [1, 0, "folds"],
+}
+"""What is bad for an estimator for which other values make sense."""
 
 
 @pytest.mark.parametrize("case, parameter", of(CASES))
@@ -36,7 +85,7 @@ def test_parameters(case, parameter):
     assert parameter in BAD, "say which values are bad"
     with pytest.raises(InvalidParameterError, match=f"'{parameter}' parameter"):
         case.make(**{parameter: object()}).fit(X, y)
-    for value in BAD[parameter]:
+    for value in BAD_HERE.get((case.name, parameter), BAD[parameter]):
         with pytest.raises((ValueError, TypeError)) as caught:
             case.make(**{parameter: value}).fit(X, y)
             pytest.fail(f"{parameter}={value!r} was accepted")
@@ -55,10 +104,14 @@ def test_data_that_are_not_finite(case, value):
                 case.make().fit(data, y)
     with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity)"):
         case.make().fit(X, y).predict(broken)
-    broken = y.copy()
-    broken[0] = value
-    with pytest.raises(ValueError, match=r"Input y contains (NaN|infinity)"):
-        case.make().fit(X, broken)
+    if hasattr(case.cls, "transform"):
+        with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity)"):
+            case.make().fit(X, y).transform(broken)
+    if case.needs_target:
+        broken = y.copy()
+        broken[0] = value
+        with pytest.raises(ValueError, match=r"Input y contains (NaN|infinity)"):
+            case.make().fit(X, broken)
     if case.takes_weights:
         weights[1] = value
         with pytest.raises(ValueError, match="sample_weight contains NaN or infinity"):
@@ -81,35 +134,78 @@ def test_wrong_shapes(case):
     for bad in (X[:, 0], X[None], X[:0], X[:, :0], 3.0):
         with pytest.raises(ValueError, match=r"[Aa]rray"):
             case.make().fit(bad, y)
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        case.make().fit(X, y[:-1])
-    with pytest.raises(ValueError, match="y"):
-        case.make().fit(X, np.zeros((len(X), 2, 2)))
+    if case.needs_target:
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            case.make().fit(X, y[:-1])
+        with pytest.raises(ValueError, match="y"):
+            case.make().fit(X, np.zeros((len(X), 2, 2)))
+        with pytest.raises((ValueError, TypeError), match="y"):
+            case.make().fit(X, None)
     with pytest.raises(ValueError, match=r"[Cc]omplex"):
         case.make().fit(X + 1j, y)
-    with pytest.raises(ValueError, match=r"X has 7 features.* expecting 8 features"):
-        case.make().fit(X, y).predict(X[:, :7])
-    with pytest.raises((ValueError, TypeError), match="y"):
-        case.make().fit(X, None)
+    fitted = case.make().fit(X, y)
+    for method in ("predict", "transform", "score_samples"):
+        if hasattr(fitted, method):
+            with pytest.raises(ValueError, match=r"X has 7 features.* expecting 8 features"):
+                getattr(fitted, method)(X[:, :7])
+    if hasattr(fitted, "inverse_transform"):
+        width = fitted.transform(X).shape[1]
+        with pytest.raises(ValueError, match=r"shape|columns"):
+            fitted.inverse_transform(np.zeros((3, width + 1)))
+
+
+ON_DATA = ["predict", "transform", "inverse_transform", "residuals", "score_samples", "aic", "bic"]
+ON_THE_MODEL = [
+    "get_support",
+    "get_feature_names_out",
+    "sample",
+    "total_effects",
+    "implied_covariance",
+    "cpdag",
+    "edges",
+    "to_networkx",
+    "to_graphviz",
+    "plot",
+]
 
 
 @for_each
 def test_before_the_fit(case):
-    X, _, _ = case.data()
-    for method in ("predict", "transform", "get_support", "get_feature_names_out"):
+    X, y, _ = case.data()
+    estimator = case.make()
+    for method in ON_DATA:
         if hasattr(case.cls, method):
             with pytest.raises(NotFittedError):
-                getattr(case.make(), method)(*([X] if method in ("predict", "transform") else []))
+                getattr(estimator, method)(X)
+    with pytest.raises(NotFittedError):
+        estimator.score(X, y)
+    for method in ON_THE_MODEL:
+        if hasattr(case.cls, method):
+            with pytest.raises(NotFittedError):
+                getattr(estimator, method)()
+    if hasattr(case.cls, "intervene"):
+        with pytest.raises(NotFittedError):
+            estimator.intervene({0: 1.0})
+        with pytest.raises(NotFittedError):
+            estimator.path_effects(0, 1)
     if hasattr(case.cls, "sparse_coef_"):
         with pytest.raises(NotFittedError):
-            _ = case.make().sparse_coef_
+            _ = estimator.sparse_coef_
 
 
 @for_each
 def test_a_failed_fit_leaves_the_model_as_it_was(case):
-    X, y, _ = case.data()
+    X, y, weights = case.data()
     estimator = case.make().fit(X, y)
     expected = estimator.predict(X)
-    with pytest.raises(ValueError):
-        estimator.fit(X, np.full_like(y, NAN))
-    np.testing.assert_array_equal(estimator.predict(X), expected)
+    failures = [lambda: estimator.fit(np.full_like(X, NAN), y)]
+    if case.needs_target:
+        failures.append(lambda: estimator.fit(X, np.full_like(y, NAN)))
+    if case.takes_weights:
+        failures.append(lambda: estimator.fit(X, y, sample_weight=-weights))
+    if "required_edges" in case.parameters:
+        failures.append(lambda: estimator.set_params(required_edges=[(0, 1), (1, 0)]).fit(2 * X, y))
+    for fail in failures:
+        with pytest.raises(ValueError):
+            fail()
+        np.testing.assert_array_equal(estimator.predict(X), expected)
