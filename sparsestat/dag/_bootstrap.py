@@ -346,7 +346,7 @@ def _on_device(estimator, X, counts, seeds):
         kernels, _ = kernels_for("sparsestat.dag", X)
         mask = alike[0].mask
         result = kernels.central_path_batch(
-            put([problem.S[np.ix_(nodes, nodes)] for problem in alike]),
+            put([problem.varying_covariance for problem in alike]),
             put([problem.alpha for problem in alike]),
             estimator.variance,
             params=estimator.path_params,

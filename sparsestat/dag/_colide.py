@@ -14,7 +14,7 @@ from sparsestat.dag._linear_sem import LinearSEMMixin
 from sparsestat.dag._problem import SEMProblem
 from sparsestat.dag._units import describe_units, warn_about_units
 from sparsestat.utils._callbacks import FitTicker
-from sparsestat.utils._moments import GramAccumulator, is_dask_collection
+from sparsestat.utils._moments import GramAccumulator, is_dask_collection, moments_of_checked
 from sparsestat.utils._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -384,7 +384,7 @@ class CoLiDE(SEMEstimator):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
-        """Learn from more rows, beginning with the present order.
+        """Learn from more rows, beginning with the present order beside the usual ones.
 
         Only moments of the rows before are kept; the graph is that of all rows so far.
 
@@ -424,7 +424,7 @@ class CoLiDE(SEMEstimator):
         more = moments.n_samples**2 / size
         moments = self.moments_ + moments
         size = moments.n_samples**2 / (seen + more)
-        return self._learn(moments, size, given, self.order_)
+        return self._learn(moments, size, given, self.order_, alone=False)
 
     def _summarise(self, X, sample_weight, *, reset):
         """Moments of the data, and their effective sample size."""
@@ -451,7 +451,7 @@ class CoLiDE(SEMEstimator):
         )
         weights = check_frequency_weights(sample_weight, X)
         with single_threaded_blas():
-            moments = GramAccumulator().update(X, None, weights)
+            moments = moments_of_checked(X, weights)
         if weights is None:
             return moments, moments.n_samples
         return moments, float(weights.sum() ** 2 / (weights**2).sum())
@@ -481,8 +481,11 @@ class CoLiDE(SEMEstimator):
         if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _learn(self, moments, effective_size, given, previous):
-        """Solve the problem that the moments pose, and keep the result."""
+    def _learn(self, moments, effective_size, given, previous, *, alone=True):
+        """Solve the problem that the moments pose, and keep the result.
+
+        A previous order is where the search begins, alone or beside the usual starts.
+        """
         if not moments.n_samples >= 2:
             raise ValueError(
                 "sample_weight counts rows, which must be at least two, "
@@ -497,7 +500,7 @@ class CoLiDE(SEMEstimator):
             problem = SEMProblem(self, moments, names)
             report = (lambda state: ticker.tick("sweep", state)) if ticker.active else None
             search = problem.search() if self.solver == "order" and len(problem.nodes) else None
-            attributes = problem.solve(report, search=search, previous=previous)
+            attributes = problem.solve(report, search=search, previous=previous, alone=alone)
             self._keep(problem, attributes, search)
         self.effective_sample_size_ = float(effective_size)
         self.has_mean_ = True

@@ -75,7 +75,7 @@ def check_constraints(forbidden_edges, required_edges, node_tiers, n_nodes, name
             "forbidden_edges and required_edges contradict each other: both contain the edge "
             f"from {label[i]} to {label[j]}."
         )
-    for middle in range(n_nodes):
+    for middle in range(n_nodes) if precedes.any() else ():
         precedes |= np.outer(precedes[:, middle], precedes[middle])
     cyclic = np.flatnonzero(precedes.diagonal())
     if len(cyclic):

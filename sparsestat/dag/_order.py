@@ -23,6 +23,9 @@ SWEEP_TOL = 1e-8
 MOVE_TOL = 1e-9
 """Share of the objective that a move must gain."""
 
+TIE = 1e-12
+"""Share of the objective up to which two of them are the same."""
+
 _MAX_ROUNDS = 100
 _SINGULAR = 1e-10
 # Node regressions between two returns to Python: far less than 0.2 s even for slow ones.
@@ -395,7 +398,9 @@ class OrderSearch:
         start, seen = self.order, np.full(self.n_nodes, -1, dtype=np.int64)
         objective, gain = self.objective(), 0.0
         for _ in range(max_sweeps if self.n_nodes > 1 else 0):
-            if self.sweep(start[rng.permutation(len(start))], window, seen):
+            moves = self.sweep(start[rng.permutation(len(start))], window, seen)
+            if moves and self._shared:
+                # Without a shared scale every node that a move concerns was solved again.
                 self.settle()
             gain, objective = objective - self.objective(), self.objective()
             if report() or gain <= tol * abs(objective):
@@ -440,7 +445,7 @@ def search_orders(
         """Keep the present solution if it is the best; tell whoever watches."""
         nonlocal best, stop
         objective = search.objective()
-        if best is None or objective < best.objective:
+        if best is None or _is_less(objective, best.objective):
             best = OrderResult(
                 search.weights(),
                 search.order,
@@ -484,7 +489,7 @@ def search_orders(
         descend(1 if race else max_sweeps)
         if stop:
             return best
-        if race and search.objective() < leader[0]:
+        if race and _is_less(search.objective(), leader[0]):
             leader = search.objective(), search.snapshot()
     if race:
         search.restore(leader[1])
@@ -494,6 +499,11 @@ def search_orders(
             break
         descend(max_sweeps)
     return best
+
+
+def _is_less(objective, other):
+    """Whether it is more than rounding: equivalent graphs tie under the information criterion."""
+    return objective < other - TIE * abs(objective)
 
 
 def perturb(order, precedes, rng):

@@ -29,7 +29,7 @@ def alpha_max(problem):
     alpha : float
         Its strength; 1 if nothing is correlated.
     """
-    S = problem.S[np.ix_(problem.nodes, problem.nodes)]
+    S = problem.varying_covariance
     if len(S) < 2:
         return 1.0
     variances = S.diagonal()

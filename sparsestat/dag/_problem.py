@@ -132,6 +132,11 @@ class SEMProblem:
             raise ValueError("required_edges needs solver='order', got solver='central-path'.")
 
     @property
+    def varying_covariance(self):
+        """Covariance of the columns that vary."""
+        return self.S if len(self.constant) == 0 else self.S[np.ix_(self.nodes, self.nodes)]
+
+    @property
     def penalty(self):
         """Penalty factors of the columns that vary, as parents."""
         if self.model.penalty_scale == "columns":
@@ -161,7 +166,7 @@ class SEMProblem:
     def search(self):
         """The order search on the columns that vary."""
         return OrderSearch(
-            self.S[np.ix_(self.nodes, self.nodes)],
+            self.varying_covariance,
             alpha=self.strength,
             variance=self.model.variance,
             criterion=self.model.criterion,
@@ -171,7 +176,7 @@ class SEMProblem:
             constraints=self.constraints.restricted_to(self.nodes),
         )
 
-    def starts(self, search, previous=None):
+    def starts(self, search, previous=None, *, alone=True):
         """First orders of the search, as positions among the columns that vary.
 
         Parameters
@@ -179,29 +184,34 @@ class SEMProblem:
         search : OrderSearch
             The search.
         previous : ndarray or None, default=None
-            An order of all columns to begin with instead.
+            An order of all columns to begin with.
+        alone : bool, default=True
+            Whether it replaces the usual starts.
 
         Returns
         -------
         starts : list of ndarray
             One or two orders.
         """
-        init = self.init if previous is None else previous
-        precedes = search.precedes
-        if not isinstance(init, str):
-            place = np.full(self.n_nodes, -1)
-            place[self.nodes] = np.arange(len(self.nodes))
-            order = place[init]
-            return [respect(order[order >= 0], precedes)]
-        S = search.problem.S
+        precedes, init = search.precedes, self.init
+        place = np.full(self.n_nodes, -1)
+        place[self.nodes] = np.arange(len(self.nodes))
         found = []
-        if init in ("auto", "top-down"):
+        for order in (previous, None if isinstance(init, str) else init):
+            if order is not None:
+                order = place[order]
+                found.append(respect(order[order >= 0], precedes))
+                if alone:
+                    return found
+        S = search.problem.S
+        if isinstance(init, str) and init in ("auto", "top-down"):
             found.append(top_down_order(S, precedes))
-        if init == "variance" or (init == "auto" and self.model.variance == "unequal"):
+        by_variance = "variance", "auto" if self.model.variance == "unequal" else None
+        if isinstance(init, str) and init in by_variance:
             found.append(variance_order(S, precedes))
         return found
 
-    def solve(self, report=None, *, search=None, previous=None, rng=None):
+    def solve(self, report=None, *, search=None, previous=None, alone=True, rng=None):
         """Learn the graph with the solver that the model names.
 
         Parameters
@@ -212,6 +222,8 @@ class SEMProblem:
             To go on with, if several penalties or samples share it.
         previous : ndarray or None, default=None
             Order of all columns to begin with.
+        alone : bool, default=True
+            Whether it replaces the usual first orders.
         rng : RandomState or None, default=None
             Source of randomness; by default from the model's ``random_state``.
 
@@ -227,7 +239,7 @@ class SEMProblem:
         search = self.search() if search is None else search
         result = search_orders(
             search,
-            self.starts(search, previous),
+            self.starts(search, previous, alone=alone),
             window=self.window,
             max_sweeps=self.model.max_sweeps,
             n_restarts=self.model.n_restarts,
@@ -259,7 +271,7 @@ class SEMProblem:
             return report(lambda: self.of_path(W, scales))
 
         result = central_path(
-            self.S[np.ix_(self.nodes, self.nodes)],
+            self.varying_covariance,
             self.alpha,
             self.model.variance,
             params=self.model.path_params,
@@ -302,7 +314,7 @@ class SEMProblem:
         weights = W.copy()
         np.fill_diagonal(weights, 0.0)
         kept = project_to_dag(np.where(self._survives(weights), weights, 0.0), 0.0)
-        q = residual_variances(self.S[np.ix_(self.nodes, self.nodes)], weights)
+        q = residual_variances(self.varying_covariance, weights)
         penalty = self.alpha * np.sum(self.penalty[:, None] * np.abs(weights))
         state = Bunch(
             objective=0.5 * np.sum(q / scales + scales) + penalty,
@@ -343,7 +355,7 @@ class SEMProblem:
         """
         nodes = self.nodes
         shared = self.model.variance == "equal"
-        S = self.S[np.ix_(nodes, nodes)]
+        S = self.varying_covariance
         refit = least_squares_on_support(S, kept != 0)
         refit_scales = np.sqrt(np.maximum(residual_variances(S, refit), self.floor**2))
         if shared and len(nodes):
@@ -378,6 +390,8 @@ class SEMProblem:
 
     def _spread(self, values):
         """Put values of the columns that vary among zeros for the others."""
+        if len(self.constant) == 0:
+            return values.copy()
         spread = np.zeros((self.n_nodes,) * values.ndim)
         spread[np.ix_(*(self.nodes,) * values.ndim)] = values
         return spread

@@ -49,13 +49,13 @@ def describe_units(problem, attributes, search=None):
         ``standardised``, and ``suspicious``, a list of reasons.
     """
     nodes = problem.nodes
-    S = problem.S[np.ix_(nodes, nodes)]
+    S = problem.varying_covariance
     variances = S.diagonal()
     adjacency = attributes["adjacency_"][np.ix_(nodes, nodes)]
     path_lengths = count_path_lengths(adjacency)
     units = Bunch(
         var_sortability=sortability_of_counts(variances, path_lengths),
-        r2_sortability=sortability_of_counts(explained_shares(S), path_lengths),
+        r2_sortability=sortability_of_counts(_explained_shares(S, search), path_lengths),
         objective_variance=None,
         standardised=have_same_scale(variances),
         suspicious=[],
@@ -83,6 +83,13 @@ def describe_units(problem, attributes, search=None):
                 "the order by variance alone comes within one percent of the objective"
             )
     return units
+
+
+def _explained_shares(S, search):
+    """R^2 of each column given all others, from the inverse that a search may have at hand."""
+    if search is None or not np.all(np.isfinite(search.problem.precision)):
+        return explained_shares(S)
+    return 1.0 - 1.0 / (S.diagonal() * search.problem.precision.diagonal())
 
 
 def warn_about_units(units, stacklevel=2):

@@ -381,6 +381,32 @@ def _moments_of(X, y=None, sample_weight=None):
             )
         moments._target_shape = y.shape[1:]
         y = y.reshape(n, moments.n_targets)
+    return _accumulate(moments, X, y, weights)
+
+
+def moments_of_checked(X, weights):
+    """Moments of columns that have been validated, without a second look at them.
+
+    Parameters
+    ----------
+    X : ndarray or CSR array of shape (n_samples, n_features)
+        Finite numbers.
+    weights : ndarray of shape (n_samples,) or None
+        What :func:`check_frequency_weights` returned.
+
+    Returns
+    -------
+    moments : GramAccumulator
+        Without targets.
+    """
+    moments = GramAccumulator()
+    moments.n_features = X.shape[1]
+    return _accumulate(moments, X, None, weights)
+
+
+def _accumulate(moments, X, y, weights):
+    """Fill an empty accumulator block by block."""
+    n, p = X.shape
     d = p + moments.n_targets
     moments.mean_ = np.zeros(d)
     moments.scatter_ = np.zeros((d, d), order="F")

@@ -112,12 +112,19 @@ def test_pieces_end_in_the_same_graph_where_it_is_clear():
     np.testing.assert_allclose(model.adjacency_, whole.adjacency_, atol=1e-6)
 
 
-def test_pieces_go_on_with_the_present_order():
+def test_pieces_go_on_with_the_present_order_if_it_is_better():
     X = simulate(6).data
-    order = SEEDED().fit(X).order_[::-1]
+    # The usual start is not the best order of these data, and the search is switched off.
+    order = SEEDED(n_restarts=5).fit(X).order_
+    usual = SEEDED(max_sweeps=0).fit(X)
     model = SEEDED(init=order, max_sweeps=0).partial_fit(X[:100])
     model.set_params(init="auto").partial_fit(X[100:])
+    assert model.objective_ < usual.objective_
     np.testing.assert_array_equal(model.order_, order)
+    # From a bad one the usual start is taken instead.
+    model = SEEDED(init=order[::-1], max_sweeps=0).partial_fit(X[:100])
+    model.set_params(init="auto").partial_fit(X[100:])
+    assert model.objective_ == pytest.approx(usual.objective_, rel=1e-12)
 
 
 def test_single_rows_after_the_first_two():

@@ -262,7 +262,7 @@ def test_several_starts_race_for_one_sweep():
     best = min(seen[1], seen[3], seen[5])
     assert min(one.objective for one in after_one[:1]) == seen[1]
     assert np.all(np.array(seen[6:]) <= best)
-    assert result.objective == min(seen)
+    assert result.objective == pytest.approx(min(seen), rel=2 * _order.TIE)
 
 
 def test_a_window_limits_the_reach_of_one_move():
