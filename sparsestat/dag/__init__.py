@@ -4,6 +4,7 @@ from sparsestat.dag._bootstrap import bootstrap_edges, stability_selection
 from sparsestat.dag._central_path_many import colide_central_path
 from sparsestat.dag._colide import CoLiDE
 from sparsestat.dag._covariance_algebra import (
+    OneConnection,
     is_simple_mixed_graph,
     one_connections,
     sem_covariance,
@@ -25,12 +26,18 @@ from sparsestat.dag._sortability import (
     sortability_report,
     var_sortability,
 )
-from sparsestat.dag._vanishing_ideal import generic_rank, vanishing_polynomials
+from sparsestat.dag._vanishing_ideal import (
+    CovariancePolynomial,
+    generic_rank,
+    vanishing_polynomials,
+)
 
 __all__ = [
     "CoLiDE",
     "CoLiDECV",
+    "CovariancePolynomial",
     "DAGDisplay",
+    "OneConnection",
     "SortabilityWarning",
     "bootstrap_edges",
     "colide_central_path",

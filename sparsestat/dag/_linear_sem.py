@@ -346,7 +346,8 @@ class LinearSEMMixin(OneToOneFeatureMixin, TransformerMixin):
         Returns
         -------
         cpdag : ndarray of shape (n_features, n_features)
-            As :func:`sparsestat.dag.cpdag` returns it for ``adjacency_``.
+            As :func:`sparsestat.dag.cpdag` returns it for ``adjacency_``. Tiers and required
+            edges may orient more, of which it knows nothing.
         """
         check_is_fitted(self)
         return _graph.cpdag(self._W)
