@@ -47,7 +47,7 @@ def solve_node(node, row, limit, extra, exclude, shared, problem, fit, work):
     raise NotImplementedError("for compiled code")
 
 
-@overload(solve_node)
+@overload(solve_node, inline="always")
 def _choose_regression(node, row, limit, extra, exclude, shared, problem, fit, work):
     # Not by a branch, which would have everyone compile what few will use.
     if problem.instance_class is ParentCountProblem:
@@ -139,7 +139,7 @@ def fit_order(start, stop, shared, problem, fit, work):
         fit.nodes[CHANGED, node] = fit.counts[2]
 
 
-@jit
+@jit(inline="always")
 def _change_of(u, v, joins, shared, problem, fit, work):
     """Change of the cost of u when v joins, or leaves, its candidates."""
     if joins:
@@ -204,7 +204,7 @@ def _gain_of_joining(u, v, shared, problem, fit):
     return _gain_bound(u, excess, e * e * problem.precision[v, v], shared, problem, fit)
 
 
-@jit
+@jit(inline="always")
 def _possible_gain(v, p, end, shared, problem, fit, work):
     """Bound of what a move of v from position p to anywhere up to the end can gain.
 
@@ -239,7 +239,7 @@ def _possible_gain(v, p, end, shared, problem, fit, work):
     return _gain_bound(v, excess, max(correction, 0.0), shared, problem, fit)
 
 
-@jit
+@jit(inline="always")
 def _reach(v, direction, window, problem, fit):
     """Last position to which v may move in a direction."""
     nodes, rules = fit.nodes, problem.rules
@@ -253,7 +253,7 @@ def _reach(v, direction, window, problem, fit):
     return t
 
 
-@jit
+@jit(inline="always")
 def _scan(v, window, least, shared, problem, fit, work):
     """Best new position of v and its change of the cost; its solution there is in the last row.
 
@@ -300,7 +300,7 @@ def _scan(v, window, least, shared, problem, fit, work):
     return best_change, best_position
 
 
-@jit
+@jit(inline="always")
 def _move(v, target, shared, problem, fit, work):
     """Put v at another position, with the solution that `_scan` left, and refit who is passed."""
     nobody = np.int64(-1)

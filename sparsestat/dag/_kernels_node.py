@@ -114,7 +114,7 @@ def _solve_transposed(a, L, x):
             x[m] -= L[i, m] * value
 
 
-@jit
+@jit(inline="always")
 def _residual(node, a, S, idx, w, r):
     """Covariances of the residual of the node with every variable."""
     d = len(S)
@@ -135,7 +135,7 @@ def _residual(node, a, S, idx, w, r):
         i += 1
 
 
-@jit
+@jit(inline="always")
 def keep_factor(row, a, fit, work):
     """Keep the factor of an active set, if there is room for it."""
     factors, L, vectors = fit.factors, work.L, work.vectors
@@ -155,7 +155,7 @@ def keep_factor(row, a, fit, work):
     fit.nodes[FACTOR, row] = a
 
 
-@jit
+@jit(inline="always")
 def _load_factor(node, row, problem, fit, work):
     """Restore the active set of a row with its factor; return its size."""
     factors, L, vectors = fit.factors, work.L, work.vectors
@@ -186,7 +186,7 @@ def _is_candidate(k, node, limit, extra, exclude, rules, nodes):
     return k == extra or (nodes[POSITION, k] < limit and k != exclude)
 
 
-@jit
+@jit(inline="always")
 def _enter_dependent(k, theta, node, a, S, work):
     """Let k enter although it depends on the active set; return the new number of variables.
 
@@ -219,7 +219,7 @@ def _enter_dependent(k, theta, node, a, S, work):
             return a + 1
 
 
-@jit
+@jit(inline="always")
 def _start_active_set(node, row, limit, extra, exclude, problem, fit, work):
     """Factorise the required parents and those of the last solution that are still candidates.
 
