@@ -52,6 +52,14 @@ class Case:
         Parameters for a fit that takes many steps.
     warns : tuple of str
         Warnings, as filters of pytest, that any data may cause.
+    crowd : int
+        Times as many rows as the checks ask for, where a row is a user who says next to
+        nothing; the columns are then centred and have variance one, and so has the target.
+    hard : tuple of int or None
+        Shape of data whose fit has many steps, if it is not the usual one.
+    telling : dict
+        Parameters with which a few hundred rows tell enough for a good score, if the defaults
+        ask for more and say so.
     """
 
     name: str
@@ -69,6 +77,9 @@ class Case:
     alphas: tuple = (100.0, 0.01)
     tight: dict = field(default_factory=dict)
     warns: tuple = ()
+    crowd: int = 1
+    hard: tuple | None = None
+    telling: dict = field(default_factory=dict)
 
     @property
     def id(self):
@@ -94,6 +105,10 @@ class Case:
         return self.tags.target_tags.required
 
     @property
+    def classes(self):
+        return self.tags.estimator_type == "classifier"
+
+    @property
     def takes_weights(self):
         return has_fit_parameter(self.cls, "sample_weight")
 
@@ -103,6 +118,8 @@ class Case:
         if not self.needs_target:
             X = _structural_data(n_samples, n_features, rng)
             return X, None, rng.integers(1, 4, n_samples).astype(float)
+        if self.crowd > 1:
+            return _crowd(self.crowd * n_samples, n_features, n_informative, noise, rng, self.classes)
         X = rng.standard_normal((n_samples, n_features)) + 2 * rng.standard_normal(n_features)
         X += 0.5 * rng.standard_normal((n_samples, 1))
         shape = (3,) if self.tags.target_tags.multi_output else ()
@@ -110,6 +127,15 @@ class Case:
         coef[:n_informative] = rng.uniform(1.0, 3.0, size=(n_informative, *shape))
         y = X @ coef + noise * rng.standard_normal((n_samples, *shape)) + 5.0
         return X, y, rng.integers(1, 4, n_samples).astype(float)
+
+
+def _crowd(n_samples, n_features, n_informative, noise, rng, classes):
+    """Standardised columns, and a target of variance one around a mean near zero."""
+    X = rng.standard_normal((n_samples, n_features))
+    coef = np.zeros(n_features)
+    coef[:n_informative] = rng.uniform(1.0, 1.5, size=n_informative)
+    y = X @ (coef / np.linalg.norm(coef)) + noise * rng.standard_normal(n_samples) + 0.5
+    return X, (y > 0.5).astype(int) if classes else y, np.ones(n_samples)
 
 
 def _structural_data(n_samples, n_features, rng):
@@ -170,6 +196,9 @@ _LASSO_CV = {
     "tight": {"cv": 5, "tol": 1e-8},
 }
 
+# Few rows are tested against thresholds that depend on their number.
+_CLOSED = {"factors": (), "tight": {"cov_threshold": 0.0}}
+
 _GRAPH = {
     "settings": {"alpha": 0.1, "random_state": 0},
     # Fewer than two rows are no data for a graph.
@@ -197,12 +226,33 @@ _SHORT_PATH = {
     "path_params": {"lr": 1e-2, "warm_iter": 200, "max_iter": 400, "checkpoint": 50, "tol": 0.05},
 }
 
+_PRIVATE = {
+    "settings": {"epsilon": 50.0, "random_state": 0},
+    "telling": {"epsilon": 50.0},
+    "crowd": 200,
+    "hard": (60, 16),
+    "warns": (
+        "sparsestat.privacy.LowSignalWarning",
+        "sparsestat.privacy.IllConditionedWarning",
+    ),
+}
+_GAUSSIAN = {"mechanism": "gaussian", "delta": 0.1}
+
 _KNOWN = {
+    "LDPSparseRegressor": [
+        _PRIVATE,
+        {**_PRIVATE, "label": "gaussian", "variant": _GAUSSIAN},
+    ],
+    "LDPSparseRegressorCV": [_PRIVATE],
+    "LDPIHTRegressor": [_PRIVATE],
+    "LDPIHTClassifier": [_PRIVATE],
+    "LabelLDPRegressor": [_PRIVATE],
     "Lasso": [_LASSO],
     "ElasticNet": [_LASSO],
     "MultiTaskLasso": [{**_LASSO, "criterion": _row_norms}],
     "LassoCV": [_LASSO_CV],
     "ElasticNetCV": [_LASSO_CV],
+    "ThresholdedOLS": [_CLOSED],
     "CoLiDE": [
         _GRAPH,
         {**_GRAPH, "label": "unequal", "variant": {"variance": "unequal"}},

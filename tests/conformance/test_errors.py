@@ -14,6 +14,7 @@ NAN, INF = float("nan"), float("inf")
 BAD = {
     "alpha": [-1.0, NAN, INF, 0.0],
     "alphas": [0, -3, 2.5, [], [0.1, -1.0], [0.1, NAN], [INF], [[0.1]]],
+    "cov_threshold": [-0.1, 1.1, NAN, "all"],
     "criterion": ["cp"],
     "cv": [1, 0, [(np.arange(20), np.arange(20, 40))]],
     "eps": [0.0, 1.0, -1.0, NAN],
@@ -44,6 +45,7 @@ BAD = {
         {"betas": (0.9, 1.0)},
         {"tol": NAN},
     ],
+    "penalty": ["l1", None],
     "penalty_factor": [np.ones(3), -np.ones(8), np.zeros(8), np.r_[NAN, np.ones(7)], 2.0],
     "penalty_scale": ["rows"],
     "positive": [np.ones(3, dtype=bool), np.ones(8), "yes"],
@@ -72,6 +74,7 @@ BAD = {
 """Values of each parameter that look sensible and are not."""
 
 BAD_HERE = {
+    ("ThresholdedOLS", "alpha"): [-1.0, NAN, INF, "bic"],
     ("CoLiDE", "tol"): [-1.0, NAN],
     ("CoLiDECV", "tol"): [-1.0, NAN],
     ("CoLiDECV", "cv"): [1, 0, "folds"],

@@ -1,0 +1,167 @@
+"""What the estimators share: the client's parameters, and the way back to the data's units."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sparsestat.privacy._config import LDPConfig
+from sparsestat.privacy._records import clean_records
+from sparsestat.utils._sklearn import CallbackSupportMixin, Interval, StrOptions
+from sparsestat.utils._threads import thread_ranges
+
+# A fit reports its progress at least this often, and after this many users.
+_PARTS = 8
+_USERS = 2**16
+# With a few hundred users, only beyond this epsilon do reports tell anything about them.
+_TELLING_EPSILON = 40.0
+
+
+class LDPEstimator(CallbackSupportMixin, BaseEstimator):
+    """Base of the estimators that simulate clients and server in one process."""
+
+    # A bound that is a string goes on to the configuration, which explains why it is refused.
+    _parameter_constraints: dict = {
+        "epsilon": [Interval(Real, 0, 50, closed="right")],
+        "delta": [Interval(Real, 0, 1, closed="left")],
+        "n_bits": [Interval(Integral, 1, 32, closed="both"), None],
+        "x_bound": [str, Interval(Real, 0, None, closed="neither")],
+        "y_bound": [str, Interval(Real, 0, None, closed="neither")],
+        "feature_center": [str, "array-like", None],
+        "feature_scale": [str, "array-like", None],
+        "y_center": [str, Interval(Real, None, None, closed="neither")],
+        "y_scale": [str, Interval(Real, 0, None, closed="neither")],
+        "coef_bound": [Interval(Real, 0, None, closed="neither")],
+        "fit_intercept": ["boolean"],
+        "campaign_id": [str],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state", np.random.Generator],
+        "mechanism": [StrOptions({"one_bit", "duchi", "gaussian", "discrete_gaussian"})],
+    }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        for kind in (tags.regressor_tags, tags.classifier_tags):
+            if kind is not None:
+                kind.poor_score = self.epsilon < _TELLING_EPSILON
+        return tags
+
+    def _make_config(self, kind, n_features, **settings):
+        """The public description of the campaign that the parameters ask for."""
+        names = ("delta", "mechanism", "n_bits", "feature_center", "feature_scale", "y_bound")
+        names += ("y_center", "y_scale", "fit_intercept", "campaign_id", "residual_bound", "gamma")
+        for name in names:
+            if hasattr(self, name):
+                settings.setdefault(name, getattr(self, name))
+        if getattr(self, "x_bound", "sqrt_d") != "sqrt_d":
+            settings["x_bound"] = self.x_bound
+        return LDPConfig(kind, n_features, float(self.epsilon), **settings)
+
+    def _check_n_nonzero(self, n_features):
+        if self.n_nonzero is not None and self.n_nonzero > n_features:
+            raise ValueError(
+                f"n_nonzero must be at most the number of features, {n_features}, got "
+                f"{self.n_nonzero}."
+            )
+
+    def _set_coefficients(self, theta, config, dtype):
+        """Take coefficients from public units to those of the data."""
+        coef, intercept = raw_coefficients(theta, config)
+        self.coef_ = coef.astype(dtype)
+        self.intercept_ = float(intercept)
+        self.support_ = self.coef_ != 0
+
+    def _reconstruct(self, theta, config, dtype):
+        """Attributes with which the estimator could predict now."""
+        coef, intercept = raw_coefficients(theta, config)
+        return {"coef_": coef.astype(dtype), "intercept_": float(intercept)}
+
+    def _linear_predictor(self, X):
+        check_is_fitted(self)
+        X = validate_data(
+            self, X, accept_sparse=["csr", "csc"], dtype=[np.float64, np.float32], reset=False
+        )
+        return safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
+
+
+def raw_coefficients(theta, config):
+    """Coefficients and intercept in the units of the data.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (n_columns,)
+        Coefficients in public units, the intercept first if there is one.
+    config : LDPConfig
+        The campaign.
+
+    Returns
+    -------
+    coef : ndarray of shape (n_features,)
+    intercept : float
+    """
+    logistic = config.loss == "logistic"
+    scale, center = (1.0, 0.0) if logistic else (config.y_scale, config.y_center)
+    coef = scale * theta[config.fit_intercept :]
+    if config.feature_scale is not None:
+        coef = coef / np.asarray(config.feature_scale)
+    intercept = center + (scale * theta[0] if config.fit_intercept else 0.0)
+    if config.feature_center is not None:
+        intercept -= coef @ np.asarray(config.feature_center)
+    return coef, intercept
+
+
+def unit_coefficients(config):
+    """What one public unit of each coefficient is in units of the data.
+
+    Parameters
+    ----------
+    config : LDPConfig
+        The campaign.
+
+    Returns
+    -------
+    units : ndarray of shape (n_features,)
+    """
+    zero, one = np.zeros(config.n_columns), np.ones(config.n_columns)
+    return raw_coefficients(one, config)[0] - raw_coefficients(zero, config)[0]
+
+
+def user_parts(n_samples):
+    """Ranges of users that are simulated one after another.
+
+    The ranges depend on the number of users alone, and so do the reports.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of users.
+
+    Returns
+    -------
+    parts : list of (int, int)
+    """
+    return thread_ranges(n_samples, max(_PARTS, -(-n_samples // _USERS)))
+
+
+def rows_in_public_units(X, y, config):
+    """Put rows of a design into public units; sparse rows become dense, as on a client.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse array} of shape (n_samples, n_features)
+        Few enough rows to be dense.
+    y : ndarray of shape (n_samples,)
+        Targets.
+    config : LDPConfig
+        The campaign.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_columns)
+    y : ndarray of shape (n_samples,)
+    """
+    return clean_records(X.toarray() if sparse.issparse(X) else X, y, config)

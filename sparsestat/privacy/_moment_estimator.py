@@ -1,0 +1,177 @@
+"""What estimators share that solve the noisy moments of one report per user."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from sparsestat.privacy._aggregator import MomentAggregator
+from sparsestat.privacy._base import (
+    LDPEstimator,
+    rows_in_public_units,
+    unit_coefficients,
+    user_parts,
+)
+from sparsestat.privacy._errors import (
+    IllConditionedWarning,
+    IncompatibleReportsError,
+    LowSignalWarning,
+)
+from sparsestat.privacy._moment_solvers import coef_covariance
+from sparsestat.privacy._public import combined_gram, public_gram
+from sparsestat.privacy._simulation import coin_generator, simulate_state
+from sparsestat.utils._sklearn import Interval, StrOptions
+
+# Public rows for each column from which on their Gram matrix is taken alone.
+_PUBLIC_ROWS = 50
+
+
+class MomentEstimator(RegressorMixin, LDPEstimator):
+    """Base of the regressors that solve noisy moments on the server."""
+
+    _parameter_constraints: dict = {
+        **LDPEstimator._parameter_constraints,
+        "gamma": [str, Interval(Real, 0, None, closed="neither"), None],
+        "X_public": ["array-like", "sparse matrix", None],
+        "gram": [StrOptions({"auto", "public", "private", "combined"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def _public_rows(self, n_features):
+        if self.X_public is None:
+            return None
+        X = check_array(self.X_public, accept_sparse="csr", dtype=np.float64, input_name="X_public")
+        if X.shape[1] != n_features:
+            raise ValueError(
+                f"X_public must have {n_features} features, as the records, got {X.shape[1]}."
+            )
+        return X.toarray() if sparse.issparse(X) else X
+
+    def _gram_source(self, rows, n_columns):
+        if rows is None:
+            if self.gram in ("public", "combined"):
+                raise ValueError(f"gram={self.gram!r} needs public rows, and X_public is None.")
+            return "private"
+        if self.gram != "auto":
+            return self.gram
+        return "public" if len(rows) >= _PUBLIC_ROWS * n_columns else "combined"
+
+    def _campaign(self, n_features):
+        """What the clients are told, which depends on the shape of the public rows only."""
+        rows = self._public_rows(n_features)
+        source = self._gram_source(rows, n_features + self.fit_intercept)
+        return self._make_config("cross" if source == "public" else "moments", n_features)
+
+    def _simulate(self, X, y, config, ticker, finish, first=0):
+        """One report of each user, part after part; callbacks may look at each of them."""
+        rng = coin_generator(self.random_state, first)
+        state = MomentAggregator(config, allow_simulated=True, n_jobs=self.n_jobs)
+        for start, stop in user_parts(X.shape[0]):
+            records = rows_in_public_units(X[start:stop], y[start:stop], config)
+            state.merge(simulate_state(*records, config, rng, n_jobs=self.n_jobs))
+            now = state.copy() if ticker.active else None
+            if ticker.tick("users", lambda now=now: finish(now)):
+                break
+        return state
+
+    def _check_records(self, X, y, *, reset=True):
+        return validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            y_numeric=True,
+            reset=reset,
+        )
+
+    def _check_aggregator(self, state):
+        if not isinstance(state, MomentAggregator):
+            raise TypeError(f"aggregator must be a MomentAggregator, got a {type(state).__name__}.")
+        if state.config.kind not in ("moments", "cross"):
+            raise IncompatibleReportsError(
+                "aggregator must hold reports of the kind 'moments' or 'cross', got "
+                f"{state.config.kind!r}."
+            )
+        return state
+
+    def _moments_of(self, state):
+        """Moments of the reports, with what public rows add to them."""
+        config, moments = state.config, state.moments()
+        rows = self._public_rows(config.n_features)
+        source = self._gram_source(rows, config.n_columns)
+        if config.kind == "cross" and rows is None:
+            raise ValueError(
+                "X_public must hold the public rows of the campaign: the reports have cross "
+                "moments only."
+            )
+        if config.kind == "cross" or source == "public":
+            return moments.with_gram(*public_gram(rows, config))
+        return moments if source == "private" else combined_gram(moments, rows, config)
+
+    def _forget_names(self, config):
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        self.n_features_in_ = config.n_features
+
+    def _keep_campaign(self, state):
+        self.config_ = state.config
+        self.privacy_ = state.config.privacy
+        self.aggregator_ = state
+        self.n_reports_ = state.n_reports_
+
+    def _keep_solution(self, solution, moments, config, dtype):
+        """Fitted attributes of a solution in public units, in the units of the data."""
+        covariance = coef_covariance(solution, moments)
+        self._set_coefficients(solution.coef, config, dtype)
+        first = int(config.fit_intercept)
+        deviations = np.sqrt(np.maximum(np.diag(covariance), 0.0))[first:]
+        known = np.where(self.support_, deviations, np.nan)
+        self.coef_std_error_ = known * np.abs(unit_coefficients(config))
+        self.moments_ = moments
+        self.theta_ = solution.coef
+        self.threshold_ = solution.threshold
+        self.alpha_ = solution.alpha
+        self.condition_number_ = float(solution.condition_number)
+        self.n_iter_ = int(solution.n_iter)
+
+    def _warn(self, solution, config, stacklevel=3):
+        thresholds = solution.threshold[config.fit_intercept :]
+        bound = float(self.coef_bound)
+        if thresholds.size and np.min(thresholds) > bound:
+            warnings.warn(
+                f"The known noise of {self.n_reports_} reports at epsilon={config.epsilon:g} "
+                f"makes coefficients below {np.min(thresholds):.3g} (public units) look like "
+                f"none, and coef_bound is {bound:.3g}: the data tell next to nothing. plan_ldp "
+                "says how many reports are needed.",
+                LowSignalWarning,
+                stacklevel=stacklevel + 1,
+            )
+        elif solution.eigenvalue_floor > 0:
+            warnings.warn(
+                "The private Gram matrix is not safely positive definite, and its eigenvalues "
+                f"were raised to {solution.eigenvalue_floor:.3g}. More reports, public rows or "
+                "solver='corrected_lasso' give a better answer.",
+                IllConditionedWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+    def predict(self, X):
+        """Predict the target.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features in the units of the data.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            ``X @ coef_ + intercept_``
+        """
+        check_is_fitted(self)
+        return self._linear_predictor(X)
