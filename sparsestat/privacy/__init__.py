@@ -15,8 +15,8 @@ _MODULES = {
     "LDPIHTClassifier": "_ldp_iht_classifier",
     "LDPIHTRegressor": "_ldp_iht",
     "LDPIHTServer": "_iht_server",
-    "LDPPlan": "_planning",
     "LDPSparseRegressorCV": "_ldp_cv",
+    "LDPPlan": "_planning",
     "LDPSparseRegressor": "_ldp_regressor",
     "LabelLDPRegressor": "_label",
     "LowSignalWarning": "_errors",
@@ -40,7 +40,7 @@ _MODULES = {
     "shuffle_amplification": "_accounting",
 }
 
-__all__ = sorted(_MODULES)  # noqa: PLE0605
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name):

@@ -54,8 +54,8 @@ def coin_amplitude(epsilon, n_bits=1):
     Examples
     --------
     >>> from sparsestat.privacy._accounting import coin_amplitude
-    >>> coin_amplitude(1.0) / 2**63  # tanh(1 / 2)
-    0.46211715726000973
+    >>> round(coin_amplitude(1.0) / 2**63, 12)  # tanh(1 / 2)
+    0.46211715726
     """
     epsilon = _check_epsilon(epsilon)
     n_bits = _check_count(n_bits, "n_bits")

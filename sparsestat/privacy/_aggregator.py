@@ -37,7 +37,7 @@ _ALLOW_SIMULATED, _HAS_SIMULATED, _DEDUPLICATE = 1, 2, 4
 class NoisyMoments:
     """Unbiased moments of clipped records in public units, and their known noise.
 
-    Attributes
+    Parameters
     ----------
     S : ndarray of shape (n_columns, n_columns) or None
         Estimate of the mean of ``w^2 x x'``; None if the reports have no Gram matrix.

@@ -38,7 +38,7 @@ class PrivacySpec:
     The guarantee is local: for any two records, every set of reports is at most
     ``exp(epsilon)`` times as probable under one as under the other, plus `delta`.
 
-    Attributes
+    Parameters
     ----------
     epsilon : float
         The bound on the log-likelihood ratio.
@@ -315,8 +315,8 @@ class LDPConfig:
         .. math:: |v - v'|^2 = 2 r^4 (1 - \cos^2 a) + 2 u^2 r^4 (1 + \cos a),
 
         which is largest at ``cos a = u^2 / 2``, or at ``cos a = 1`` beyond ``u^2 = 2``. With a
-        single column there are no angles in between, and the value is a bound that no two
-        records attain; nor do they with the logistic loss and a single column.
+        single column there are no angles in between, and the value is a bound that two records
+        need not attain; nor need they with the logistic loss and a single column.
         """
         if self.kind != "moments":
             return 2.0 * self.radius

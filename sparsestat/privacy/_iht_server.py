@@ -47,7 +47,8 @@ class LDPIHTServer:
         ``w^2 x x'`` in public units; "auto" is right for standardised, weakly dependent
         features and the default `x_bound`: 1.2, and 4.8 for the logistic loss.
     coef_bound : float, default=1.0
-        Public bound on the Euclidean norm of the coefficients, in public units.
+        Public bound on the Euclidean norm of the coefficients, in public units; the intercept
+        is not counted.
     averaging : bool, default=True
         Whether a point is made from the average of the steps since the second round, in which
         the noise of the rounds cancels, or from the last step alone, as in [1]_ and [2]_.
@@ -96,7 +97,7 @@ class LDPIHTServer:
     >>> for record in [([0.5, 1.0], 0.4), ([1.0, -0.2], 0.9)]:
     ...     query = server.query()  # broadcast
     ...     report = Randomizer(config).randomize(*record, query=query)  # on the device
-    ...     server.ingest(report).close_round()
+    ...     _ = server.ingest(report).close_round()
     >>> server.done, server.coef_.shape
     (True, (2,))
     """
@@ -245,7 +246,9 @@ class LDPIHTServer:
         self._steps.append(self.theta_ - self.step * gradient.b)
         theta = np.mean(self._steps[self._averaged()], axis=0)
         theta = keep_largest(theta, self.n_nonzero, self.config.fit_intercept)
-        self.path_.append(project_to_ball(theta, self.coef_bound))
+        first = int(self.config.fit_intercept)
+        theta[first:] = project_to_ball(theta[first:], self.coef_bound)
+        self.path_.append(theta)
         self.noise_scales_.append(gradient.sd_b)
         self.n_reports_ += gradient.n_reports
         self._state = self._empty_state()

@@ -4,11 +4,11 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
-from sparsestat.privacy._base import LDPEstimator
+from sparsestat.privacy._base import LDPEstimator, user_parts
 from sparsestat.privacy._directions import direction_keys, directions
 from sparsestat.privacy._errors import IncompatibleReportsError, SimulatedReportError
 from sparsestat.privacy._label_regression import fit_labels
@@ -20,7 +20,7 @@ from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_c
 _COMMON = LDPEstimator._parameter_constraints
 
 
-class LabelLDPRegressor(RegressorMixin, LDPEstimator):
+class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
     """Sparse linear regression in which the features are public and the targets private.
 
     Each user sends a randomisation of the clipped target alone, which satisfies
@@ -214,12 +214,44 @@ class LabelLDPRegressor(RegressorMixin, LDPEstimator):
                 dtype=[np.float64, np.float32],
                 y_numeric=True,
             )
+            self._check_n_nonzero(X.shape[1])
             # An intercept needs no column here, as the server knows the features.
             config = self._make_config("label", X.shape[1], fit_intercept=False)
-            units = (np.asarray(y, dtype=np.float64) - config.y_center) / config.y_scale
-            rng = coin_generator(self.random_state)
-            batch = simulate_reports(X, units, config, rng, n_jobs=self.n_jobs)
-            return self._fit_targets(X, batch, ticker)
+            batch = self._simulate(X, y, config, ticker)
+            self._fit_targets(X[: len(batch)], batch)
+        self.converged_ &= not ticker.stopped
+        return self
+
+    def _simulate(self, X, y, config, ticker):
+        """One report of each user, part after part; callbacks may look at each of them."""
+        units = (np.asarray(y, dtype=np.float64) - config.y_center) / config.y_scale
+        rng, batches = coin_generator(self.random_state), []
+        for start, stop in user_parts(len(units)):
+            part = units[start:stop]
+            # Clients send nothing that depends on the features.
+            batches.append(simulate_reports(part[:, None], part, config, rng, n_jobs=self.n_jobs))
+            so_far = list(batches)
+            if ticker.tick("users", lambda so_far=so_far: self._present(X, so_far)):
+                break
+        return ReportBatch.concatenate(batches)
+
+    def _present(self, X, batches):
+        """Attributes with which the estimator could predict now."""
+        batch = ReportBatch.concatenate(batches)
+        fit = self._solve(X[: len(batch)], batch)
+        return {"coef_": fit.coef.astype(X.dtype), "intercept_": fit.intercept}
+
+    def _solve(self, X, batch):
+        config = batch.config
+        return fit_labels(
+            X.astype(np.float64),
+            config.y_center + config.y_scale * label_values(batch),
+            n_nonzero=self.n_nonzero,
+            alpha=self.alpha,
+            fit_intercept=self.fit_intercept,
+            max_iter=self.max_iter,
+            tol=self.tol,
+        )
 
     def fit_reports(self, X, batch, *, allow_simulated=False):
         """Solve for the coefficients from reports, as the server.
@@ -263,21 +295,12 @@ class LabelLDPRegressor(RegressorMixin, LDPEstimator):
                 f"X must have a row for each of the {len(batch)} reports and "
                 f"{batch.config.n_features} features, got shape {X.shape}."
             )
-        return self._fit_targets(X, batch, None)
-
-    def _fit_targets(self, X, batch, ticker):
-        config, dtype = batch.config, X.dtype
         self._check_n_nonzero(X.shape[1])
-        targets = config.y_center + config.y_scale * label_values(batch)
-        fit = fit_labels(
-            X.astype(np.float64),
-            targets,
-            n_nonzero=self.n_nonzero,
-            alpha=self.alpha,
-            fit_intercept=self.fit_intercept,
-            max_iter=self.max_iter,
-            tol=self.tol,
-        )
+        return self._fit_targets(X, batch)
+
+    def _fit_targets(self, X, batch):
+        config, dtype = batch.config, X.dtype
+        fit = self._solve(X, batch)
         self.coef_ = fit.coef.astype(dtype)
         self.intercept_ = fit.intercept
         self.support_ = self.coef_ != 0
@@ -307,7 +330,7 @@ class LabelLDPRegressor(RegressorMixin, LDPEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            ``X @ coef_ + intercept_``
+            ``X @ coef_ + intercept_``.
         """
         return self._linear_predictor(X)
 

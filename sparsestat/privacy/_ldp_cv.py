@@ -55,7 +55,8 @@ class LDPSparseRegressorCV(MomentEstimator):
     y_bound : float, default=3.0
         Bound on the target, in public units.
     coef_bound : float, default=1.0
-        Public bound on the Euclidean norm of the coefficients, in public units.
+        Public bound on the Euclidean norm of the coefficients, in public units; the intercept
+        is not counted.
     gamma : float or None, default=None
         Weight of the cross moments in a report, see :class:`LDPConfig`.
     feature_center, feature_scale : array-like of shape (n_features,) or None, default=None
@@ -316,7 +317,12 @@ class LDPSparseRegressorCV(MomentEstimator):
         if self.param_grid is None:
             most = min(n_features, _MOST_FEATURES)
             return [{"n_nonzero": k} for k in range(1, most + 1)]
-        candidates = list(ParameterGrid(self.param_grid))
+        try:
+            candidates = list(ParameterGrid(self.param_grid))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"param_grid is no grid of parameters: {error}") from error
+        if not candidates:
+            raise ValueError("param_grid must hold at least one candidate, got none.")
         for candidate in candidates:
             unknown = set(candidate) - set(_SERVER)
             if unknown:
@@ -324,10 +330,12 @@ class LDPSparseRegressorCV(MomentEstimator):
                     f"param_grid must name parameters among {list(_SERVER)}, which clients do "
                     f"not use, got {sorted(unknown)}."
                 )
-            # The estimator says what is wrong with a value.
             server = LDPSparseRegressor(**candidate)
-            server._validate_params()
-            server._check_n_nonzero(n_features)
+            try:
+                server._validate_params()
+                server._check_n_nonzero(n_features)
+            except ValueError as error:
+                raise ValueError(f"param_grid has a wrong value: {error}") from error
         return candidates
 
     def _solve_candidate(self, moments, config, candidate):

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from sklearn.base import RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from sparsestat.privacy._base import LDPEstimator, rows_in_public_units, unit_coefficients
@@ -14,7 +14,7 @@ from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import _fit_context, with_callbacks
 
 
-class LDPIHTRegressor(RegressorMixin, IHTEstimator):
+class LDPIHTRegressor(IHTEstimator, RegressorMixin, BaseEstimator):
     """Sparse linear regression from gradients that each user randomises, in rounds.
 
     Users are split into rounds. In each of them the server broadcasts coefficients, the users
@@ -54,7 +54,8 @@ class LDPIHTRegressor(RegressorMixin, IHTEstimator):
     residual_bound : float, default=1.5
         Bound on the residual in a gradient, in public units of the target.
     coef_bound : float, default=1.0
-        Public bound on the Euclidean norm of the coefficients, in public units.
+        Public bound on the Euclidean norm of the coefficients, in public units; the intercept
+        is not counted.
     feature_center, feature_scale : array-like of shape (n_features,) or None, default=None
         Public units of the features; None is 0 and 1. They must not come from the records.
     y_center, y_scale : float, default=0.0 and 1.0
@@ -268,6 +269,6 @@ class LDPIHTRegressor(RegressorMixin, IHTEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            ``X @ coef_ + intercept_``
+            ``X @ coef_ + intercept_``.
         """
         return self._linear_predictor(X)

@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy.special import expit
-from sklearn.base import ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
@@ -10,7 +10,7 @@ from sparsestat.privacy._iht_estimator import IHT_CONSTRAINTS, IHTEstimator
 from sparsestat.utils._sklearn import _fit_context, with_callbacks
 
 
-class LDPIHTClassifier(ClassifierMixin, IHTEstimator):
+class LDPIHTClassifier(IHTEstimator, ClassifierMixin, BaseEstimator):
     """Sparse logistic regression from gradients that each user randomises, in rounds.
 
     As :class:`LDPIHTRegressor`, with the gradient of the logistic loss, which is bounded by
@@ -42,7 +42,8 @@ class LDPIHTClassifier(ClassifierMixin, IHTEstimator):
         Radius to which features are clipped, in public units; "sqrt_d" is the square root of
         the number of columns.
     coef_bound : float, default=1.0
-        Public bound on the Euclidean norm of the coefficients, in public units.
+        Public bound on the Euclidean norm of the coefficients, in public units; the intercept
+        is not counted.
     feature_center, feature_scale : array-like of shape (n_features,) or None, default=None
         Public units of the features; None is 0 and 1. They must not come from the records.
     fit_intercept : bool, default=False
@@ -232,7 +233,7 @@ class LDPIHTClassifier(ClassifierMixin, IHTEstimator):
         return self
 
     def decision_function(self, X):
-        """Log-odds of the second class.
+        """Compute the log-odds of the second class.
 
         Parameters
         ----------
@@ -242,7 +243,7 @@ class LDPIHTClassifier(ClassifierMixin, IHTEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            ``X @ coef_[0] + intercept_``
+            ``X @ coef_[0] + intercept_``.
         """
         return self._linear_predictor(X)[:, 0]
 
@@ -259,10 +260,11 @@ class LDPIHTClassifier(ClassifierMixin, IHTEstimator):
         y : ndarray of shape (n_samples,)
             The more probable class.
         """
-        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+        second = self.decision_function(X) > 0
+        return self.classes_[second.astype(int)]
 
     def predict_proba(self, X):
-        """Probabilities of the classes.
+        """Compute the probabilities of the classes.
 
         Parameters
         ----------
@@ -278,7 +280,7 @@ class LDPIHTClassifier(ClassifierMixin, IHTEstimator):
         return np.column_stack([1.0 - second, second])
 
     def predict_log_proba(self, X):
-        """Logarithms of the probabilities of the classes.
+        """Compute the logarithms of the probabilities of the classes.
 
         Parameters
         ----------

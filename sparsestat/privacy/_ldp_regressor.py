@@ -65,7 +65,8 @@ default="auto"
     y_bound : float, default=3.0
         Bound on the target, in public units.
     coef_bound : float, default=1.0
-        Public bound on the Euclidean norm of the coefficients, in public units.
+        Public bound on the Euclidean norm of the coefficients, in public units; the intercept
+        is not counted.
     gamma : float or None, default=None
         Weight of the cross moments against the Gram matrix in a report, see
         :class:`LDPConfig`.

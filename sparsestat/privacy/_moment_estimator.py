@@ -5,7 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sparsestat.privacy._aggregator import MomentAggregator
@@ -29,7 +29,7 @@ from sparsestat.utils._sklearn import Interval, StrOptions
 _PUBLIC_ROWS = 50
 
 
-class MomentEstimator(RegressorMixin, LDPEstimator):
+class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
     """Base of the regressors that solve noisy moments on the server."""
 
     _parameter_constraints: dict = {
@@ -44,7 +44,10 @@ class MomentEstimator(RegressorMixin, LDPEstimator):
     def _public_rows(self, n_features):
         if self.X_public is None:
             return None
-        X = check_array(self.X_public, accept_sparse="csr", dtype=np.float64, input_name="X_public")
+        try:
+            X = check_array(self.X_public, accept_sparse="csr", dtype=np.float64)
+        except ValueError as error:
+            raise ValueError(f"X_public must hold public rows: {error}") from error
         if X.shape[1] != n_features:
             raise ValueError(
                 f"X_public must have {n_features} features, as the records, got {X.shape[1]}."
@@ -171,7 +174,7 @@ class MomentEstimator(RegressorMixin, LDPEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            ``X @ coef_ + intercept_``
+            ``X @ coef_ + intercept_``.
         """
         check_is_fitted(self)
         return self._linear_predictor(X)

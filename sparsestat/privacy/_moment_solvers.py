@@ -77,7 +77,7 @@ def solve_moments(
     coef_bound : float
         Bound on the Euclidean norm of the coefficients.
     free : ndarray of shape (n_columns,), bool, or None
-        Columns that are always kept, and not counted.
+        Columns that are always kept, and neither counted nor bounded.
     max_iter : int
         Largest number of iterations of "corrected_lasso".
     tol : float
@@ -145,8 +145,10 @@ class _Problem:
         return self.into_ball(theta), floor, condition
 
     def into_ball(self, theta):
-        norm = float(np.linalg.norm(theta))
-        return theta * (self.coef_bound / norm) if norm > self.coef_bound else theta
+        norm = float(np.linalg.norm(theta[~self.free]))
+        if norm <= self.coef_bound:
+            return theta
+        return np.where(self.free, theta, theta * (self.coef_bound / norm))
 
     def fit(self, support, threshold, alpha, n_iter, converged=True):
         theta, floor, condition = self.solve(support)
@@ -203,11 +205,11 @@ def _matching_pursuit(problem, *, n_nonzero, alpha, **_):
             noise = problem.correlation_noise(theta)[column] * problem.spread
             used = noise if alpha == "auto" else float(alpha)
             if left[column] < used:
-                return problem.fit(support, threshold, used, admitted)
+                return problem.fit(support, threshold, used, max(1, admitted))
         support = support.copy()
         support[column] = True
         theta = problem.solve(support)[0]
-    return problem.fit(support, threshold, used, most)
+    return problem.fit(support, threshold, used, max(1, most))
 
 
 def _corrected_lasso(problem, *, n_nonzero, alpha, max_iter, tol, **_):
@@ -237,7 +239,7 @@ def _lasso_iterations(problem, alpha, start, max_iter, tol):
     curvature = float(np.abs(eigh(S, eigvals_only=True)).max()) if len(b) else 0.0
     theta = np.zeros(len(b)) if start is None else start
     if curvature == 0.0:
-        return theta, 0, True
+        return theta, 1, True
     shrink = np.where(problem.free, 0.0, alpha / curvature)
     for n_iter in range(1, max_iter + 1):
         step = theta - (S @ theta - b) / curvature

@@ -9,7 +9,7 @@ _CHUNK = 2**16
 
 
 def bounds_from_public(X_public, y_public=None, *, fit_intercept=False, y_quantile=0.99):
-    """Units and bounds for a configuration, from rows that need no protection.
+    """Measure units and bounds for a configuration on rows that need no protection.
 
     The rows must be public, or their owners must have agreed to their publication: nothing
     here is private. They should resemble the records of the campaign. Rows of a campaign that

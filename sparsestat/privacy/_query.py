@@ -9,12 +9,12 @@ from sparsestat.privacy._errors import ReportError
 
 @dataclass(frozen=True)
 class Query:
-    """The question of one round: what is the gradient of your loss at this point?
+    """The point of one round, at which clients report the gradient of their loss.
 
     A query is public. Whatever point it holds, a report on it is as private as the
     configuration says, because gradients are clipped.
 
-    Attributes
+    Parameters
     ----------
     fingerprint : bytes
         The configuration of the campaign, see :meth:`LDPConfig.fingerprint`.

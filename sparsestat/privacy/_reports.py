@@ -25,7 +25,7 @@ class Report:
 
     Only the payload depends on the record, and that through the randomizer alone.
 
-    Attributes
+    Parameters
     ----------
     fingerprint : bytes
         The configuration it was made for, see :meth:`LDPConfig.fingerprint`.

@@ -57,9 +57,6 @@ class Case:
         nothing; the columns are then centred and have variance one, and so has the target.
     hard : tuple of int or None
         Shape of data whose fit has many steps, if it is not the usual one.
-    telling : dict
-        Parameters with which a few hundred rows tell enough for a good score, if the defaults
-        ask for more and say so.
     """
 
     name: str
@@ -79,7 +76,6 @@ class Case:
     warns: tuple = ()
     crowd: int = 1
     hard: tuple | None = None
-    telling: dict = field(default_factory=dict)
 
     @property
     def id(self):
@@ -119,7 +115,9 @@ class Case:
             X = _structural_data(n_samples, n_features, rng)
             return X, None, rng.integers(1, 4, n_samples).astype(float)
         if self.crowd > 1:
-            return _crowd(self.crowd * n_samples, n_features, n_informative, noise, rng, self.classes)
+            return _crowd(
+                self.crowd * n_samples, n_features, n_informative, noise, rng, self.classes
+            )
         X = rng.standard_normal((n_samples, n_features)) + 2 * rng.standard_normal(n_features)
         X += 0.5 * rng.standard_normal((n_samples, 1))
         shape = (3,) if self.tags.target_tags.multi_output else ()
@@ -133,7 +131,10 @@ def _crowd(n_samples, n_features, n_informative, noise, rng, classes):
     """Standardised columns, and a target of variance one around a mean near zero."""
     X = rng.standard_normal((n_samples, n_features))
     coef = np.zeros(n_features)
+    n_informative = min(n_informative, 3)
     coef[:n_informative] = rng.uniform(1.0, 1.5, size=n_informative)
+    # Labels have noise of their own.
+    noise = 0.2 * noise if classes else 0.5 * noise
     y = X @ (coef / np.linalg.norm(coef)) + noise * rng.standard_normal(n_samples) + 0.5
     return X, (y > 0.5).astype(int) if classes else y, np.ones(n_samples)
 
@@ -227,8 +228,7 @@ _SHORT_PATH = {
 }
 
 _PRIVATE = {
-    "settings": {"epsilon": 50.0, "random_state": 0},
-    "telling": {"epsilon": 50.0},
+    "settings": {"epsilon": 50.0, "fit_intercept": True, "random_state": 0},
     "crowd": 200,
     "hard": (60, 16),
     "warns": (

@@ -69,7 +69,7 @@ def hard_problem(case):
 
     For regressors that are more features than rows and many of them needed.
     """
-    shape = (60, 400) if case.needs_target else (60, 24)
+    shape = case.hard or ((60, 400) if case.needs_target else (60, 24))
     X, y, _ = case.data(*shape, n_informative=40, noise=0.1)
     return X, y, case.tight
 
@@ -149,10 +149,11 @@ def test_scoring_monitor(case):
         assert scores[-1] == pytest.approx(estimator.score(X, y))
         assert scores[-1] > scores[0]
     if case.needs_target:
-        monitor = ScoringMonitor(scoring="r2")
+        name = "accuracy" if case.classes else "r2"
+        monitor = ScoringMonitor(scoring=name)
         case.make(**settings).set_callbacks(monitor).fit(X, y)
         by_name = [
-            row["r2"] for row in monitor.get_logs().data if len(row["task_id_path"]) == depth
+            row[name] for row in monitor.get_logs().data if len(row["task_id_path"]) == depth
         ]
         assert by_name == pytest.approx(scores)
 

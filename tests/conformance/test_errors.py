@@ -12,6 +12,36 @@ from ._cases import CASES, for_each, of
 NAN, INF = float("nan"), float("inf")
 
 BAD = {
+    "X_public": [np.ones((5, 3)), np.full((5, 8), NAN), np.ones(8)],
+    "averaging": ["yes"],
+    "campaign_id": [3],
+    "coef_bound": [0.0, -1.0, NAN, INF],
+    "delta": [-0.1, 1.0, NAN],
+    "epsilon": [0.0, -1.0, 51.0, NAN, "auto"],
+    "feature_center": ["mean", np.ones(3), np.full(8, NAN)],
+    "feature_scale": ["std", np.ones(3), np.zeros(8), -np.ones(8), np.full(8, INF)],
+    "gamma": ["auto", 0.0, -1.0, NAN],
+    "gram": ["mine", "public", "combined"],
+    "mechanism": ["laplace"],
+    "n_bits": [0, 33, 1.5],
+    "n_nonzero": [0, 9, 2.5],
+    "n_rounds": [0, 2.5],
+    "paper_constants": ["yes"],
+    "param_grid": [
+        [],
+        {"epsilon": [1.0, 2.0]},
+        {"n_nonzero": [0]},
+        {"n_nonzero": [9]},
+        {"solver": ["lbfgs"]},
+        [3],
+    ],
+    "residual_bound": ["auto", 0.0, -1.0, NAN],
+    "step": ["fast", 0.0, -1.0, NAN],
+    "threshold": ["firm"],
+    "x_bound": ["auto", 0.0, -1.0, NAN, INF],
+    "y_bound": ["auto", 0.0, -1.0, NAN],
+    "y_center": ["mean", NAN, INF],
+    "y_scale": ["std", 0.0, -1.0, NAN],
     "alpha": [-1.0, NAN, INF, 0.0],
     "alphas": [0, -3, 2.5, [], [0.1, -1.0], [0.1, NAN], [INF], [[0.1]]],
     "cov_threshold": [-0.1, 1.1, NAN, "all"],
@@ -74,6 +104,7 @@ BAD = {
 """Values of each parameter that look sensible and are not."""
 
 BAD_HERE = {
+    ("LDPSparseRegressor", "alpha"): [-1.0, NAN, INF, "none"],
     ("ThresholdedOLS", "alpha"): [-1.0, NAN, INF, "bic"],
     ("CoLiDE", "tol"): [-1.0, NAN],
     ("CoLiDECV", "tol"): [-1.0, NAN],
@@ -111,7 +142,7 @@ def test_data_that_are_not_finite(case, value):
         with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity)"):
             case.make().fit(X, y).transform(broken)
     if case.needs_target:
-        broken = y.copy()
+        broken = y.astype(float)
         broken[0] = value
         with pytest.raises(ValueError, match=r"Input y contains (NaN|infinity)"):
             case.make().fit(X, broken)
@@ -203,7 +234,7 @@ def test_a_failed_fit_leaves_the_model_as_it_was(case):
     expected = estimator.predict(X)
     failures = [lambda: estimator.fit(np.full_like(X, NAN), y)]
     if case.needs_target:
-        failures.append(lambda: estimator.fit(X, np.full_like(y, NAN)))
+        failures.append(lambda: estimator.fit(X, np.full(y.shape, NAN)))
     if case.takes_weights:
         failures.append(lambda: estimator.fit(X, y, sample_weight=-weights))
     if "required_edges" in case.parameters:

