@@ -224,7 +224,7 @@ def _corrected_lasso(problem, *, n_nonzero, alpha, max_iter, tol, **_):
     if n_nonzero is not None:
         theta = _keep_largest(problem, theta, n_nonzero)
     threshold = problem.alone(np.full(len(theta), float(alpha)))
-    _, floor, condition = floored_inverse(problem.S)
+    condition = floored_inverse(problem.S)[2]
     return MomentFit(theta, theta != 0, threshold, float(alpha), 0.0, condition, n_iter, converged)
 
 

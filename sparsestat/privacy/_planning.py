@@ -25,14 +25,15 @@ class LDPPlan:
     n_features, n_nonzero : int or ndarray
         Size of the problem.
     epsilon : float or ndarray
-        Privacy of a report. Infinite if none up to 50 is enough.
+        Privacy of a report. Infinite if none up to 50 is enough; what depends on it is then
+        NaN, and `report_size` 0.
     delta : float
-        Likewise.
+        Delta of a report; 0 for pure mechanisms.
     n_users : int or ndarray
         Number of users, each with one report.
     error : float or ndarray
         Root mean square of the Euclidean distance of the coefficients from the true ones, in
-        public units.
+        public units; at most that of coefficients of norm `coef_bound` in a random direction.
     miss_rate : float or ndarray
         Expected share of the true features that are not selected.
     coef_noise : float or ndarray
@@ -69,9 +70,7 @@ class LDPPlan:
         Returns
         -------
         error : float or ndarray
-            As the attribute `error`. Infinite where the private Gram matrix of the true
-            features would have so much noise that it need not be positive definite, or epsilon
-            is infinite.
+            As the attribute `error`; NaN where epsilon is infinite.
         """
         n_users = np.asarray(n_users, dtype=np.float64)
         if not np.all(n_users > 0):
@@ -149,7 +148,7 @@ def plan_ldp(
     Parameters
     ----------
     n_features : int or array-like
-        Number of features.
+        Number of features; an intercept counts as one.
     n_nonzero : int or array-like
         Number of features with a coefficient, which the estimator is told.
     epsilon : float, array-like or None, default=None
@@ -212,19 +211,11 @@ def plan_ldp(
 
     .. math:: \tau^2 = \frac{s^2}{n \lambda^2} \cdot \begin{cases} 1 & \text{cross} \\
         T / (T - 1) & \text{gradient, } T \text{ rounds} \\
-        (\gamma^{-2} + B^2 / 2) \, g(v) & \text{moments.} \end{cases}
+        \gamma^{-2} + B^2 / 2 & \text{moments.} \end{cases}
 
     In "gradient" each round has n / T users and all rounds but the first are averaged. In
-    "moments" the equations :math:`(\lambda I + N) \theta = b` of the k selected features have
-    noise on both sides. It moves the residual by :math:`e - N \theta`, of variance
-    :math:`s^2 (\gamma^{-2} + B^2 / 2) / n`, and the matrix by N, whose eigenvalues follow the
-    semicircle law when there are many, with variance :math:`v = k s^2 / (2 n \lambda^2)`
-    relative to :math:`\lambda^2`. The mean of the squares of the inverse eigenvalues is then
-
-    .. math:: g(v) = \frac{(1 - 4 v)^{-1/2} - 1}{2 v},
-
-    which is near 1 for most plans and infinite from v = 1/4 on, where the smallest eigenvalue
-    meets zero.
+    "moments" the equations :math:`(\lambda I + N) \theta = b + e` have noise on both sides, of
+    which :math:`e - N \theta` is left to first order, with that variance per entry.
 
     Keeping the k largest of d coefficients, k of which are of size m, is a threshold t at
     which as many of the others pass as true ones are missed: :math:`(d - k) P(|\tau Z| > t) = k
@@ -328,7 +319,7 @@ def _plan_cell(model, unknown, d, k, epsilon, target, n):
     elif unknown == "n_users":
         n = model.users_for(d, k, epsilon, target)
     if math.isinf(epsilon):
-        return d, k, epsilon, int(n), math.inf, 1.0, math.inf, math.inf, 0
+        return d, k, epsilon, int(n), math.nan, math.nan, math.nan, math.nan, 0
     config = model.config(d, epsilon)
     error, miss_rate, noise = model.risk(d, k, config, n)
     return d, k, epsilon, int(n), error, miss_rate, noise, config.noise_scale, config.report_size
@@ -350,31 +341,30 @@ class _Model:
         return LDPConfig(self.kind, d, epsilon, mechanism=self.mechanism, **self.options)
 
     def error(self, d, k, epsilon, n):
-        return math.inf if math.isinf(epsilon) else self.risk(d, k, self.config(d, epsilon), n)[0]
+        return math.nan if math.isinf(epsilon) else self.risk(d, k, self.config(d, epsilon), n)[0]
 
     def risk(self, d, k, config, n):
         """Error, share of missed features, and noise of a coefficient."""
-        noise = self.coef_noise(k, config, n)
-        if math.isinf(noise):
-            return math.inf, 1.0, math.inf
+        noise = self.coef_noise(config, n)
         size = self.coef_bound / math.sqrt(k) if self.min_coef is None else self.min_coef
-        return *selection_risk(d, k, size, noise), noise
+        error, miss_rate = selection_risk(d, k, size, noise)
+        # Noise alone, projected onto the ball, is as far from the truth as this.
+        return min(error, math.sqrt(2.0) * self.coef_bound), miss_rate, noise
 
-    def coef_noise(self, k, config, n):
+    def coef_noise(self, config, n):
         curvature = self.min_eigenvalue * mean_clipped_square(config.n_columns, config.x_bound)
         relative = config.noise_scale**2 / (n * curvature**2)
         if self.kind == "cross":
             return math.sqrt(relative)
         if self.kind == "gradient":
             return math.sqrt(relative * self.n_rounds / (self.n_rounds - 1))
-        factor = inverse_square_moment(0.5 * k * relative)
-        return math.sqrt(relative * (config.gamma**-2 + 0.5 * self.coef_bound**2) * factor)
+        return math.sqrt(relative * (config.gamma**-2 + 0.5 * self.coef_bound**2))
 
     def users_for(self, d, k, epsilon, target):
         config = self.config(d, epsilon)
 
         def excess(log_n):
-            return _log(self.risk(d, k, config, math.exp(log_n))[0]) - math.log(target)
+            return math.log(self.risk(d, k, config, math.exp(log_n))[0] / target)
 
         most = math.log(_MOST_USERS)
         if excess(most) > 0:
@@ -384,11 +374,11 @@ class _Model:
             )
         if excess(0.0) <= 0:
             return 1
-        return math.ceil(math.exp(_crossing(excess, 0.0, most)))
+        return math.ceil(math.exp(optimize.brentq(excess, 0.0, most, xtol=1e-12)))
 
     def epsilon_for(self, d, k, n, target):
         def excess(log_epsilon):
-            return _log(self.error(d, k, math.exp(log_epsilon), n)) - math.log(target)
+            return math.log(self.error(d, k, math.exp(log_epsilon), n) / target)
 
         low, high = math.log(_SMALLEST_EPSILON), math.log(_LARGEST_EPSILON)
         # The exponential of the logarithm of the largest value must not exceed it.
@@ -397,7 +387,7 @@ class _Model:
             return math.inf
         if excess(low) <= 0:
             return _SMALLEST_EPSILON
-        return math.exp(_crossing(excess, low, high))
+        return math.exp(optimize.brentq(excess, low, high, xtol=1e-12))
 
 
 def mean_clipped_square(d, radius):
@@ -420,26 +410,6 @@ def mean_clipped_square(d, radius):
     """
     square = radius * radius
     return float(special.chdtr(d + 2, square) + square / d * special.chdtrc(d, square))
-
-
-def inverse_square_moment(v):
-    """Mean of ``(1 + e)^-2`` for e from the semicircle law of variance v.
-
-    Parameters
-    ----------
-    v : float
-        The variance.
-
-    Returns
-    -------
-    moment : float
-        Infinite from 1/4 on.
-    """
-    if v >= 0.25:
-        return math.inf
-    root = math.sqrt(1.0 - 4.0 * v)
-    # (1 / root - 1) / (2 v), without the difference of nearly equal numbers.
-    return 2.0 / (root * (1.0 + root))
 
 
 def selection_risk(d, k, size, noise):
@@ -483,24 +453,6 @@ def _upper_square(t):
     """Mean of the square of a normal variable where it exceeds t."""
     density = math.exp(-0.5 * t * t) / math.sqrt(2.0 * math.pi)
     return t * density + float(special.ndtr(-t))
-
-
-def _crossing(excess, low, high):
-    """Where a falling function that may be infinite on the left crosses zero."""
-    middle = low
-    while math.isinf(excess(low)):
-        middle = 0.5 * (low + high)
-        if excess(middle) > 0:
-            low = middle
-        else:
-            high = middle
-        if high - low < 1e-9:
-            return high
-    return optimize.brentq(excess, low, high, xtol=1e-12)
-
-
-def _log(value):
-    return math.inf if math.isinf(value) else math.log(value)
 
 
 def _shaped(values, shape):

@@ -649,6 +649,9 @@ def test_bad_randomizers():
         audit(lambda r, size: 1.0, 0, 1, n_trials=20, batch_size=8)
     with pytest.raises(TypeError, match="scores must be real numbers"):
         audit(lambda r: np.zeros(r), 1, 2, n_trials=20)
+    ragged = iter(range(1, 99))
+    with pytest.raises(TypeError, match="scores must be real numbers, got list"):
+        audit(lambda r: [0.0] * next(ragged), 0, 1, n_trials=20)
     with pytest.raises(ZeroDivisionError):
         audit(lambda r: 1 / r, 0, 1, n_trials=20)
     with pytest.raises(ValueError, match="one score for each trial, got 3 and 4"):

@@ -1,0 +1,729 @@
+"""What travels: bytes and files that come through whole, or are refused as a whole."""
+
+import copy
+import io
+import itertools
+import os
+import pickle
+import warnings
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsestat.privacy import _reports
+from sparsestat.privacy._aggregator import MomentAggregator
+from sparsestat.privacy._client import Randomizer
+from sparsestat.privacy._config import LDPConfig
+from sparsestat.privacy._errors import (
+    DuplicateReportError,
+    IncompatibleReportsError,
+    ReportError,
+    SimulatedReportError,
+)
+from sparsestat.privacy._iht_server import LDPIHTServer
+from sparsestat.privacy._query import Query
+from sparsestat.privacy._reports import (
+    MAX_ROUND,
+    OVERHEAD,
+    Report,
+    ReportBatch,
+    archive_content,
+    load_archive,
+    save_archive,
+)
+from sparsestat.privacy._simulation import SimulationRandomizer
+
+WORD = 2**64
+CONFIG = LDPConfig("cross", 3, epsilon=4.0, n_bits=3, campaign_id="reports")
+GRID = LDPConfig("cross", 3, delta=1e-5, mechanism="discrete_gaussian")
+
+
+def make_batch(config=CONFIG, n=5, seed=0, **options):
+    rng = np.random.default_rng(seed)
+    nonces = rng.integers(WORD, size=n, dtype=np.uint64)
+    if config.is_seeded:
+        payload = rng.integers(2**config.n_bits, size=n).astype(np.uint32)
+    else:
+        payload = rng.integers(-5000, 5000, size=(n, config.dim)).astype(np.int32)
+    return ReportBatch(config, nonces, payload, **options)
+
+
+def same(a, b):
+    return (
+        a.config == b.config
+        and (a.round, a.simulated) == (b.round, b.simulated)
+        and np.array_equal(a.nonces, b.nonces)
+        and np.array_equal(a.payload, b.payload)
+    )
+
+
+# --- single reports ------------------------------------------------------------------------
+
+reports = st.builds(
+    Report,
+    st.binary(min_size=16, max_size=16),
+    st.integers(0, MAX_ROUND),
+    st.integers(0, WORD - 1),
+    st.binary(min_size=1, max_size=40),
+    st.booleans(),
+)
+
+
+@given(reports)
+def test_bytes_round_trip(report):
+    data = report.to_bytes()
+    again = Report.from_bytes(data)
+    assert again == report and hash(again) == hash(report) and again.to_bytes() == data
+    for name in Report.__slots__:
+        assert getattr(again, name) == getattr(report, name)
+    assert Report.from_bytes(bytearray(data)) == Report.from_bytes(memoryview(data)) == report
+    assert pickle.loads(pickle.dumps(report)) == copy.copy(report) == report
+    assert len(data) == OVERHEAD + len(report.payload)
+
+
+@given(reports, reports)
+def test_different_reports_have_different_bytes(a, b):
+    fields = [[getattr(r, name) for name in Report.__slots__] for r in (a, b)]
+    assert (a == b) == (a.to_bytes() == b.to_bytes()) == (fields[0] == fields[1])
+
+
+@given(st.binary(max_size=80))
+def test_any_other_bytes_are_no_report(data):
+    with pytest.raises(ReportError):
+        Report.from_bytes(data)
+    with pytest.raises(ReportError):
+        Report.from_bytes(b"LDP\x01" + data)
+
+
+def test_every_changed_bit_of_a_report_is_noticed():
+    state = MomentAggregator(CONFIG)
+    report = Randomizer(CONFIG).randomize([1.0, 2.0, 3.0], 1.0)
+    data = report.to_bytes()
+    before = state.to_bytes()
+    for position in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[position // 8] ^= 1 << position % 8
+        with pytest.raises(ReportError, match="data"):
+            state.add(bytes(damaged))
+    for length in range(len(data)):
+        for part in (data[:length], data[len(data) - length :]):
+            with pytest.raises(ReportError):
+                state.add(part)
+    for longer in (data + b"\0", b"\0" + data, data + data):
+        with pytest.raises(ReportError):
+            state.add(longer)
+    assert state.to_bytes() == before
+    state.add(data)
+    assert state.n_reports_ == 1
+
+
+def test_bytes_of_another_version():
+    data = bytearray(Report(bytes(16), 0, 1, b"\1").to_bytes())
+    data[4] |= 0x80
+    body = bytes(data[:-4])
+    with pytest.raises(ReportError, match="unknown flags 0x80: another version wrote it"):
+        Report.from_bytes(body + zlib.crc32(body).to_bytes(4, "little"))
+    body = b"LDP\x02" + body[4:]
+    with pytest.raises(ReportError, match=r"beginning with b'LDP\\x01', got b'LDP\\x02'"):
+        Report.from_bytes(body + zlib.crc32(body).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize("wrong", [50, "report", None, 1.0, [1, 2]])
+def test_what_is_no_bytes_at_all(wrong):
+    # bytes(50) would be fifty zeros.
+    for read in (
+        Report.from_bytes,
+        lambda data: MomentAggregator.from_bytes(data, CONFIG),
+        lambda data: LDPIHTServer.from_bytes(data, CONFIG),
+        lambda data: ReportBatch.from_reports([data], CONFIG),
+    ):
+        with pytest.raises(TypeError):
+            read(wrong)
+
+
+def test_a_report_says_little_of_itself():
+    report = Report(bytes(16), 2, 7, b"\1", simulated=True)
+    assert repr(report) == (
+        f"Report(fingerprint='{'00' * 16}', round=2, nonce=7, 1 bytes, simulated)"
+    )
+    assert report != report.to_bytes()
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.1, 1.0, 5.0, 20.0, 50.0])
+def test_reports_are_at_most_forty_bytes(epsilon):
+    for mechanism in ("one_bit", "duchi"):
+        config = LDPConfig("moments", 50, epsilon, mechanism=mechanism)
+        data = Randomizer(config).randomize(np.zeros(50), 0.0).to_bytes()
+        assert len(data) == config.report_size <= 40
+
+
+# --- batches -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [CONFIG, GRID], ids=["bits", "grid"])
+def test_batches_of_reports_and_back(config):
+    batch = make_batch(config, round=3, simulated=True)
+    singles = batch.to_reports()
+    assert len(singles) == len(batch) == 5
+    for form in (singles, [report.to_bytes() for report in singles], iter(singles)):
+        assert same(ReportBatch.from_reports(form, config), batch)
+    assert all(len(report.to_bytes()) == config.report_size for report in singles)
+    empty = ReportBatch.from_reports([], config)
+    assert len(empty) == 0 and empty.payload.shape == make_batch(config, 0).payload.shape
+    assert MomentAggregator(config).add_batch(empty).n_reports_ == 0
+
+
+def test_parts_of_batches():
+    batch = make_batch(round=1)
+    assert same(batch[2], batch[2:3]) and same(batch[-1], batch[4:])
+    assert same(batch[np.array([True, False, True, False, False])], batch[[0, 2]])
+    assert same(ReportBatch.concatenate([batch[:2], batch[2:2], batch[2:]]), batch)
+    assert repr(batch[1:3]) == "ReportBatch(2 reports, kind='cross', mechanism='one_bit', round=1)"
+    mixed = ReportBatch.concatenate([batch, make_batch(round=1, simulated=True)])
+    assert mixed.simulated and "simulated" in repr(mixed)
+    for other in (make_batch(round=2), make_batch(GRID, round=1)):
+        with pytest.raises(IncompatibleReportsError, match="share one configuration and round"):
+            ReportBatch.concatenate([batch, other])
+    with pytest.raises(ValueError, match="batches must hold at least one"):
+        ReportBatch.concatenate([])
+
+
+def test_reports_that_do_not_belong_together():
+    mine, other = make_batch().to_reports(), make_batch(GRID).to_reports()
+    with pytest.raises(IncompatibleReportsError, match=r"reports\[5\] was made for another conf"):
+        ReportBatch.from_reports(mine + other, CONFIG)
+    for changed in ({"round": 1}, {"simulated": True}):
+        strangers = make_batch(**changed).to_reports()
+        with pytest.raises(
+            IncompatibleReportsError, match=r"one round and one origin; .*ports\[5\]"
+        ):
+            ReportBatch.from_reports(mine + strangers, CONFIG)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\1\0", b"\x08", b"\xff"])
+def test_payloads_of_a_wrong_size(payload):
+    report = Report(CONFIG.fingerprint(), 0, 1, payload)
+    with pytest.raises(ReportError, match=r"reports\[0\] must hold 3 bits in 1 bytes"):
+        ReportBatch.from_reports([report], CONFIG)
+
+
+@pytest.mark.parametrize("length", [0, 11, 13, 24])
+def test_vectors_of_a_wrong_size(length):
+    report = Report(GRID.fingerprint(), 0, 1, bytes(length))
+    with pytest.raises(ReportError, match=r"reports\[0\] must hold 3 entries of 4 bytes"):
+        ReportBatch.from_reports([report], GRID)
+
+
+@pytest.mark.parametrize(
+    ("nonces", "payload", "message"),
+    [
+        (np.zeros(2, np.int64), np.zeros(2, np.uint32), "nonces must be .* type uint64"),
+        (np.zeros(2, ">u8"), np.zeros(2, np.uint32), "nonces must be .* type uint64"),
+        (np.zeros((2, 1), np.uint64), np.zeros(2, np.uint32), r"nonces must be of shape \(2,\)"),
+        (np.zeros(2, np.uint64), np.zeros(3, np.uint32), r"payload must be of shape \(2,\)"),
+        (np.zeros(2, np.uint64), np.zeros(2, np.int64), "payload must be .* type uint32"),
+        (np.zeros(2, np.uint64), np.zeros((2, 3), np.int32), r"payload must be of shape \(2,\)"),
+    ],
+)
+def test_columns_that_do_not_fit(nonces, payload, message):
+    with pytest.raises(ReportError, match=message):
+        ReportBatch(CONFIG, nonces, payload)
+
+
+def test_what_a_batch_is_not_made_of():
+    nonces, payload = np.zeros(2, np.uint64), np.zeros(2, np.uint32)
+    with pytest.raises(TypeError, match="nonces must be an array of type uint64, got a list"):
+        ReportBatch(CONFIG, [1, 2], payload)
+    with pytest.raises(TypeError, match="config must be an LDPConfig, got a bytes"):
+        ReportBatch(CONFIG.fingerprint(), nonces, payload)
+    for round in (-1, MAX_ROUND + 1):
+        with pytest.raises(ReportError, match=r"round must be in \[0, 65535\]"):
+            ReportBatch(CONFIG, nonces, payload, round=round)
+
+
+# --- what a server refuses -----------------------------------------------------------------
+
+
+def refused(state, error, message, call):
+    before = state.to_bytes()
+    with pytest.raises(error, match=message):
+        call(state)
+    assert state.to_bytes() == before
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_refused_report_leaves_the_state_untouched(empty):
+    state = MomentAggregator(CONFIG, round=2, deduplicate=True)
+    batch = make_batch(round=2)
+    if not empty:
+        state.add_batch(batch)
+    strange = LDPConfig("cross", 3, epsilon=4.0, n_bits=3, campaign_id="another")
+    for config in (strange, GRID):
+        other = make_batch(config, seed=1, round=2)
+        message = "made for another configuration"
+        refused(state, IncompatibleReportsError, message, lambda s: s.add_batch(other))
+        refused(state, IncompatibleReportsError, message, lambda s: s.add(other.to_reports()[0]))
+        filled = MomentAggregator(config, round=2, deduplicate=True).add_batch(other)
+        refused(state, IncompatibleReportsError, message, lambda s: s.merge(filled))
+        refused(state, IncompatibleReportsError, message, lambda s: s + filled)
+        data = filled.to_bytes()
+        with pytest.raises(ReportError, match="another configuration|must be a state with"):
+            MomentAggregator.from_bytes(data, CONFIG)
+    for round in (0, 1, 3):
+        other = make_batch(seed=1, round=round)
+        message = f"must be of round 2, got round {round}"
+        refused(state, IncompatibleReportsError, message, lambda s: s.add_batch(other))
+        refused(state, IncompatibleReportsError, message, lambda s: s.add(other.to_reports()[0]))
+        filled = MomentAggregator(CONFIG, round=round, deduplicate=True).add_batch(other)
+        refused(state, IncompatibleReportsError, message, lambda s: s.merge(filled))
+    simulated = make_batch(seed=1, round=2, simulated=True)
+    message = "simulated, so their randomness can be reproduced"
+    refused(state, SimulatedReportError, message, lambda s: s.add_batch(simulated))
+    refused(state, SimulatedReportError, message, lambda s: s.add(simulated.to_reports()[0]))
+    filled = MomentAggregator(CONFIG, round=2, allow_simulated=True, deduplicate=True)
+    filled.add_batch(simulated)
+    refused(state, SimulatedReportError, message, lambda s: s.merge(filled))
+    twice = ReportBatch.concatenate([batch[:3], batch[:1]])
+    message = "a nonce comes a second time"
+    refused(state, DuplicateReportError, message, lambda s: s.add_batch(twice))
+    if not empty:
+        refused(state, DuplicateReportError, message, lambda s: s.add_batch(batch[3]))
+        refused(state, DuplicateReportError, message, lambda s: s.add(batch.to_reports()[0]))
+        part = MomentAggregator(CONFIG, round=2, deduplicate=True).add_batch(batch[1:])
+        refused(state, DuplicateReportError, "a nonce is in both states", lambda s: s.merge(part))
+        refused(state, DuplicateReportError, "a nonce is in both states", lambda s: s.merge(s))
+    loose = MomentAggregator(CONFIG, round=2).add_batch(make_batch(seed=3, round=2))
+    message = "both states must look for duplicates, or none"
+    refused(state, IncompatibleReportsError, message, lambda s: s.merge(loose))
+    beyond = make_batch(seed=1, round=2)
+    beyond.payload[4] = 8
+    refused(
+        state,
+        ReportError,
+        "payload must have 3 bits, got bits beyond",
+        lambda s: s.add_batch(beyond),
+    )
+    for wrong in (batch.nonces, None, [batch]):
+        with pytest.raises(TypeError, match="batch must be a ReportBatch"):
+            state.add_batch(wrong)
+        with pytest.raises(TypeError, match="other must be a MomentAggregator"):
+            state.merge(wrong)
+        with pytest.raises(TypeError, match="unsupported operand"):
+            state + wrong
+        with pytest.raises(TypeError, match="unsupported operand"):
+            state += wrong
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_entries_out_of_range_are_refused(sign):
+    state = MomentAggregator(GRID).add_batch(make_batch(GRID))
+    batch = make_batch(GRID)
+    batch.payload[2, 1] = sign * GRID.payload_limit
+    state.add_batch(batch)
+    for value in (sign * (GRID.payload_limit + 1), -(2**31), 2**31 - 1):
+        batch.payload[2, 1] = value
+        refused(
+            state, ReportError, "payload must have entries within", lambda s: s.add_batch(batch)
+        )
+        single = batch.to_reports()[2]
+        refused(state, ReportError, "payload must have entries within", lambda s: s.add(single))
+
+
+def test_simulated_reports_are_marked_through_every_form(tmp_path):
+    randomizer = SimulationRandomizer(CONFIG, 0)
+    batch = randomizer.randomize_batch(np.zeros((3, 3)), np.zeros(3))
+    batch.save(tmp_path / "batch.npz")
+    state = MomentAggregator(CONFIG, allow_simulated=True).add_batch(batch)
+    forms = [
+        batch,
+        batch[:1],
+        ReportBatch.load(tmp_path / "batch.npz"),
+        ReportBatch.from_reports(batch.to_reports(), CONFIG),
+        ReportBatch.concatenate([make_batch(), batch]),
+    ]
+    for form in forms:
+        with pytest.raises(SimulatedReportError):
+            MomentAggregator(CONFIG).add_batch(form)
+    state.save(tmp_path / "state.npz")
+    states = [
+        state,
+        state.copy(),
+        MomentAggregator(CONFIG, allow_simulated=True) + state,
+        MomentAggregator.from_bytes(state.to_bytes(), CONFIG),
+        MomentAggregator.load(tmp_path / "state.npz"),
+        state.copy().add_batch(make_batch()),
+        pickle.loads(pickle.dumps(state)),
+    ]
+    for form in states:
+        with pytest.raises(SimulatedReportError):
+            MomentAggregator(CONFIG).merge(form)
+
+
+# --- damage of states ----------------------------------------------------------------------
+
+
+def make_server():
+    config = LDPConfig("gradient", 2, campaign_id="server")
+    server = LDPIHTServer(config, n_nonzero=1, n_rounds=2)
+    server.ingest(make_batch(config, round=1)).close_round()
+    return server.ingest(make_batch(config, round=2))
+
+
+SHORT = {
+    "state": lambda: MomentAggregator(CONFIG, deduplicate=True).add_batch(make_batch()),
+    "server": make_server,
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_every_changed_byte_of_a_state_is_noticed(name):
+    state = SHORT[name]()
+    data = state.to_bytes()
+    read = type(state).from_bytes
+    assert read(data, state.config).to_bytes() == data
+    for position in range(len(data)):
+        for flip in (0x01, 0x80, 0xFF):
+            damaged = bytearray(data)
+            damaged[position] ^= flip
+            with pytest.raises(ReportError, match="data"):
+                read(damaged, state.config)
+    for length in range(len(data)):
+        with pytest.raises(ReportError, match="data"):
+            read(data[:length], state.config)
+    for longer in (data + b"\0", data + data, b"", b"\0" * len(data)):
+        with pytest.raises(ReportError, match="data"):
+            read(longer, state.config)
+    with pytest.raises(ReportError):
+        read(data, LDPConfig("gradient", 3 if name == "state" else 2))
+
+
+def sealed(body):
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def test_states_that_no_reports_make():
+    # A checksum is no signature: whoever writes states can seal anything.
+    state = MomentAggregator(CONFIG).add_batch(make_batch())
+    body = state.to_bytes()[:-4]
+    with pytest.raises(ReportError, match="unknown flags"):
+        MomentAggregator.from_bytes(sealed(body[:4] + b"\x40" + body[5:]), CONFIG)
+    most = 5 * 3 * 32
+    for entry in (most + 1, -most - 1, 2**63 - 1, -(2**63)):
+        forged = body[:-8] + entry.to_bytes(8, "little", signed=True)
+        with pytest.raises(ReportError, match="sums that 5 reports cannot have"):
+            MomentAggregator.from_bytes(sealed(forged), CONFIG)
+    forged = body[:-8] + most.to_bytes(8, "little", signed=True)
+    assert MomentAggregator.from_bytes(sealed(forged), CONFIG).n_reports_ == 5
+    # Nonces without the flag, or the flag without the nonces.
+    for flag in (4,):
+        with pytest.raises(ReportError, match="sums that 5 reports cannot have"):
+            MomentAggregator.from_bytes(sealed(body[:4] + bytes([flag]) + body[5:]), CONFIG)
+    n_reports = (2**60).to_bytes(8, "little")
+    forged = body[:23] + n_reports + body[31:]
+    with pytest.raises(ReportError, match="could overflow the 64-bit sums"):
+        MomentAggregator.from_bytes(sealed(forged), CONFIG)
+
+
+def test_servers_that_no_campaign_makes():
+    server = make_server()
+    data = server.to_bytes()
+    length = int.from_bytes(data[4:12], "little")
+    text, rest = data[12 : 12 + length], data[12 + length : -4]
+    assert text.startswith(b"{")
+    for forged in (
+        b"[]",
+        b"{}",
+        b"null",
+        b"{",
+        b"\xff",
+        text.replace(b'"n_nonzero": 1', b'"n_nonzero": 7'),
+        text.replace(b'"n_nonzero": 1', b'"n_nonzero": "1"'),
+        text.replace(b'"step"', b'"stop"'),
+        text.replace(b'"path": [[', b'"path": [["x", '),
+        text.replace(b'"path": [[', b'"path": [[1.0, '),
+        text.replace(b'"noise_scales": [', b'"noise_scales": [1.0, 2.0, 3.0, '),
+        text.replace(b'"n_reports": 5', b'"n_reports": -5'),
+    ):
+        assert forged != text
+        body = b"LDI\x01" + len(forged).to_bytes(8, "little") + forged + rest
+        with pytest.raises(ReportError, match="data"):
+            LDPIHTServer.from_bytes(sealed(body), server.config)
+    for wrong in (0, length - 1, length + 1, 2**63):
+        body = b"LDI\x01" + wrong.to_bytes(8, "little") + text + rest
+        with pytest.raises(ReportError, match="data"):
+            LDPIHTServer.from_bytes(sealed(body), server.config)
+
+
+# --- files ---------------------------------------------------------------------------------
+
+FILES = {
+    "bits": (ReportBatch, make_batch),
+    "grid": (ReportBatch, lambda: make_batch(GRID, simulated=True)),
+    "state": (MomentAggregator, SHORT["state"]),
+    "server": (LDPIHTServer, make_server),
+}
+
+
+def equal(a, b):
+    return same(a, b) if isinstance(a, ReportBatch) else a.to_bytes() == b.to_bytes()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_round_trip(name, tmp_path):
+    kind, build = FILES[name]
+    saved, path = build(), tmp_path / "a file with no ending"
+    saved.save(path)
+    assert os.listdir(tmp_path) == [path.name]
+    assert equal(kind.load(path), saved) and equal(kind.load(str(path)), saved)
+    assert archive_content(path) == {"bits": "reports", "grid": "reports"}.get(name, name)
+    # Nothing in it needs pickle, and anyone can read it.
+    with np.load(path, allow_pickle=False) as file:
+        assert LDPConfig.from_json(file["config"].tobytes()) == saved.config
+        assert all(file[key].dtype != object for key in file.files)
+    for other in {ReportBatch, MomentAggregator, LDPIHTServer} - {kind}:
+        with pytest.raises(ReportError, match=r"must hold .*, it holds"):
+            other.load(path)
+    with pytest.raises(FileNotFoundError, match="path must be an existing file"):
+        kind.load(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cut_or_changed_file_is_refused_or_the_same(name, tmp_path):
+    kind, build = FILES[name]
+    saved, path = build(), tmp_path / "file.npz"
+    saved.save(path)
+    data = path.read_bytes()
+    damaged_path = tmp_path / "damaged.npz"
+    n_refused = 0
+    # Each byte once, with a change that goes round all bits; the names, lengths and checksums
+    # of the archive are among them.
+    for position in range(0, len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << position % 8
+        damaged_path.write_bytes(damaged)
+        with warnings.catch_warnings():
+            # numpy may notice an odd header before it fails.
+            warnings.simplefilter("ignore")
+            try:
+                loaded = kind.load(damaged_path)
+            except ReportError as error:
+                assert "path" in str(error) or "data" in str(error)
+                n_refused += 1
+            else:
+                # Dates and attributes of members mean nothing.
+                assert equal(loaded, saved), position
+    assert n_refused > 0.6 * len(data)
+    for length in [*range(0, len(data), 37), len(data) - 1]:
+        damaged_path.write_bytes(data[:length])
+        with pytest.raises(ReportError, match=r"path: '.*damaged.npz' is no complete file"):
+            kind.load(damaged_path)
+
+
+def forge(path, **changes):
+    """An archive as save would write, with other arrays; None leaves one out."""
+    batch = make_batch()
+    arrays = {
+        "content": np.array("reports"),
+        "config": np.frombuffer(CONFIG.to_json().encode(), dtype=np.uint8),
+        "nonces": batch.nonces,
+        "payload": batch.payload,
+        "round": np.int64(0),
+        "simulated": np.bool_(False),
+    }
+    arrays.update(changes)
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+
+
+class Exploit:
+    """What a pickle could do on the machine of the one who reads it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_pickles_are_never_read(tmp_path):
+    trap = tmp_path / "trapped"
+    path = tmp_path / "file.npz"
+    for name in ("content", "config", "nonces", "payload", "round", "simulated"):
+        evil = np.empty(1, dtype=object)
+        evil[0] = Exploit(trap)
+        forge(path, **{name: evil})
+        with pytest.raises(ReportError, match="no complete file"):
+            ReportBatch.load(path)
+    forge(path, extra=evil)
+    assert same(ReportBatch.load(path), make_batch())
+    for data in (pickle.dumps(Exploit(trap)), b""):
+        path.write_bytes(data)
+        with pytest.raises(ReportError, match="no complete file"):
+            ReportBatch.load(path)
+    # Had it been read, the folder would be there.
+    assert not trap.exists()
+    pickle.loads(pickle.dumps(Exploit(trap)))
+    assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"content": None},
+        {"config": None},
+        {"nonces": None},
+        {"payload": None},
+        {"round": None},
+        {"simulated": None},
+        {"content": np.array("state")},
+        {"content": np.array(["reports", "reports"])},
+        {"config": np.frombuffer(b"{}", dtype=np.uint8)},
+        {"config": np.frombuffer(b"[" * 100_000, dtype=np.uint8)},
+        {"config": np.frombuffer(GRID.to_json().encode(), dtype=np.uint8)},
+        {"nonces": np.zeros(4, dtype=np.uint64)},
+        {"nonces": np.zeros(5)},
+        {"nonces": np.uint64(1)},
+        {"payload": np.zeros(5, dtype=np.int64)},
+        {"payload": np.uint32(1)},
+        {"round": np.int64(-1)},
+        {"round": np.int64(2**16)},
+        {"round": np.array([0])},
+        {"round": np.array("zero")},
+        {"round": np.float64(0.5)},
+        {"round": np.float64("nan")},
+        {"simulated": np.array([False])},
+        {"simulated": np.array("False")},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_archives_with_other_contents(tmp_path, changes):
+    path = tmp_path / "file.npz"
+    forge(path)
+    assert same(ReportBatch.load(path), make_batch())
+    forge(path, **changes)
+    with pytest.raises(ReportError):
+        ReportBatch.load(path)
+
+
+def test_other_files(tmp_path):
+    path = tmp_path / "file"
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("content.npy", b"not an array")
+    encrypted = bytearray(archive.getvalue())
+    for data in (array.getvalue(), archive.getvalue(), b"PK\x03\x04", b"\x93NUMPY", b"text"):
+        path.write_bytes(data)
+        for kind in (ReportBatch, MomentAggregator, LDPIHTServer):
+            with pytest.raises(ReportError, match=r"path: '.*' is no complete file of"):
+                kind.load(path)
+    del encrypted
+    with pytest.raises(ReportError, match="no complete file"):
+        ReportBatch.load(tmp_path)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file.npz"
+    batch = make_batch()
+    batch.save(path)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError("no space left")
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(_reports.os, name, full)
+            with pytest.raises(OSError, match="no space left"):
+                make_batch(n=50).save(path)
+        assert path.read_bytes() == before
+        assert os.listdir(tmp_path) == ["file.npz"]
+    with pytest.raises(FileNotFoundError):
+        batch.save(tmp_path / "missing" / "file.npz")
+    make_batch(n=50).save(path)
+    assert len(ReportBatch.load(path)) == 50
+
+
+def test_a_file_is_replaced_at_once(tmp_path, monkeypatch):
+    # Whoever reads while another writes finds the old or the new file, and it is complete.
+    path = tmp_path / "file.npz"
+    make_batch(n=2).save(path)
+    seen = []
+    replace = os.replace
+
+    def watched(source, target):
+        seen.append((len(ReportBatch.load(path)), len(ReportBatch.load(source))))
+        replace(source, target)
+
+    monkeypatch.setattr(_reports.os, "replace", watched)
+    make_batch(n=3).save(path)
+    assert seen == [(2, 3)] and len(ReportBatch.load(path)) == 3
+
+
+def test_archives_with_arrays_of_a_wrong_dimension(tmp_path):
+    path = tmp_path / "file.npz"
+    save_archive(path, "state", CONFIG, state=np.zeros((2, 2), dtype=np.uint8))
+    with pytest.raises(ReportError, match=r"state in '.*' must have 1 dimension\(s\)"):
+        load_archive(path, "state", {"state": 1})
+    save_archive(path, "state", CONFIG, state=np.zeros(3, dtype=np.uint8))
+    with pytest.raises(ReportError, match="data must be a state"):
+        MomentAggregator.load(path)
+
+
+# --- queries -------------------------------------------------------------------------------
+
+
+@given(
+    st.binary(min_size=16, max_size=16),
+    st.integers(0, MAX_ROUND),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5),
+)
+def test_queries_round_trip(fingerprint, round, theta):
+    query = Query(fingerprint, round, tuple(theta))
+    again = Query.from_json(query.to_json())
+    assert again == query and again.to_json() == query.to_json()
+    assert Query.from_json(query.to_json().encode()) == query
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"fingerprint": "zz", "round": 1, "theta": []}',
+        '{"fingerprint": 1, "round": 1, "theta": []}',
+        '{"fingerprint": "00", "round": "x", "theta": []}',
+        '{"fingerprint": "00", "round": 1.5, "theta": []}',
+        '{"fingerprint": "00", "round": Infinity, "theta": []}',
+        '{"fingerprint": "00", "round": 1, "theta": 3}',
+        '{"fingerprint": "00", "round": 1, "theta": "12"}',
+        '{"fingerprint": "00", "round": 1, "theta": {"0": 1}}',
+        '{"fingerprint": "00", "round": 1, "theta": [null]}',
+        '{"fingerprint": "00", "round": 1, "theta": [NaN]}',
+        '{"fingerprint": "00", "round": 1, "theta": [-Infinity]}',
+        '{"fingerprint": "00", "round": 1, "theta": [1e400]}',
+        f'{{"fingerprint": "00", "round": 1, "theta": [{10**400}]}}',
+        None,
+        7,
+    ],
+    ids=lambda text: repr(text)[:50],
+)
+def test_texts_that_are_no_query(text):
+    with pytest.raises(ReportError, match="text must be"):
+        Query.from_json(text)
+
+
+def test_errors_form_a_family():
+    for error in (DuplicateReportError, IncompatibleReportsError, SimulatedReportError):
+        assert issubclass(error, ReportError) and issubclass(error, ValueError)
+    for a, b in itertools.permutations(
+        [DuplicateReportError, IncompatibleReportsError, SimulatedReportError], 2
+    ):
+        assert not issubclass(a, b)
