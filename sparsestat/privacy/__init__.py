@@ -35,6 +35,7 @@ _MODULES = {
     "aggregate_shards": "_shards",
     "analytic_gaussian_sigma": "_accounting",
     "audit_randomizer": "_audit",
+    "audit_scores": "_audit",
     "bounds_from_public": "_public",
     "plan_ldp": "_planning",
     "shuffle_amplification": "_accounting",

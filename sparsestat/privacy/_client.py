@@ -24,7 +24,7 @@ from sparsestat.privacy._reports import MAX_ROUND, Report
 try:
     import fcntl
 except ImportError:  # not on this platform
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 _HALF = 2**63
 

@@ -65,8 +65,8 @@ class IHTEstimator(LDPEstimator):
         with FitTicker(self, context, *given) as ticker:
             for group in groups:
                 query = server.query()
-                records = rows_in_public_units(X[group], targets[group], config)
-                state = simulate_state(*records, config, rng, query=query, n_jobs=self.n_jobs)
+                rows, answers = rows_in_public_units(X[group], targets[group], config)
+                state = simulate_state(rows, answers, config, rng, query=query, n_jobs=self.n_jobs)
                 server.ingest(state).close_round()
                 point = server.theta_
                 stopped = ticker.tick(
@@ -78,7 +78,8 @@ class IHTEstimator(LDPEstimator):
                 )
                 if stopped:
                     break
-        vars(self).update(learned)
+        for name, value in learned.items():
+            setattr(self, name, value)
         self._finish(server, X.dtype)
         self.converged_ = not stopped
         return self

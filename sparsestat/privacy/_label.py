@@ -27,6 +27,8 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
     (epsilon, delta)-local differential privacy for the replacement of the target, pure for the
     mechanism "one_bit". **The features are not protected**: the server knows them, and which
     report belongs to which row. In return the noise does not grow with their number.
+    Outside the guarantee are the time of a report, whether it is sent at all, and data that are
+    shown to :meth:`predict` or :meth:`score`.
 
     :meth:`fit` simulates both sides in one process, in which nobody is protected from anybody.
     In deployment clients run :class:`Randomizer` with a configuration of the kind "label", and

@@ -27,8 +27,12 @@ class LDPSparseRegressorCV(MomentEstimator):
 
         theta' S theta - 2 b' theta
 
-    so that candidates can be compared without any further report: cross-validation is
-    post-processing, and the guarantee is that of :class:`LDPSparseRegressor`.
+    so that candidates can be compared without any further report. Cross-validation is
+    post-processing: a report satisfies (epsilon, delta)-local differential privacy for the
+    replacement of one record, pure for the mechanisms "one_bit" and "duchi", as for
+    :class:`LDPSparseRegressor`.
+    Outside the guarantee are the time of a report, whether it is sent at all, and data that are
+    shown to :meth:`predict` or :meth:`score`.
 
     Parameters
     ----------

@@ -23,6 +23,8 @@ class LDPIHTRegressor(IHTEstimator, RegressorMixin, BaseEstimator):
     coefficients and projects onto a ball.
     Each user answers once, so that a report satisfies (epsilon, delta)-local differential
     privacy for the replacement of one record, pure for the mechanisms "one_bit" and "duchi".
+    Outside the guarantee are the time and the round of a report, whether it is sent at all, and
+    data that are shown to :meth:`predict` or :meth:`score`.
 
     :meth:`fit` simulates both sides in one process, in which nobody is protected from anybody:
     it tells what a campaign would give. In deployment, clients run :class:`Randomizer`, the
@@ -239,8 +241,10 @@ class LDPIHTRegressor(IHTEstimator, RegressorMixin, BaseEstimator):
                 f"mechanism={self.mechanism!r} and fit_intercept={self.fit_intercept!r}."
             )
         config = self._make_config("gradient", n_features)
+        rows, targets = rows_in_public_units(X, y, config)
         result = paper_ldp_iht(
-            *rows_in_public_units(X, y, config),
+            rows,
+            targets,
             config.epsilon,
             self._n_kept(n_features),
             n_rounds=min(n_samples, max(1, math.ceil(math.log(n_samples)))),

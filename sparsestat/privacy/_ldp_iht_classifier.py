@@ -17,6 +17,8 @@ class LDPIHTClassifier(IHTEstimator, ClassifierMixin, BaseEstimator):
     the norm of the clipped features. A report satisfies (epsilon, delta)-local differential
     privacy for the replacement of one record, features and label together; it is pure for the
     mechanisms "one_bit" and "duchi". The two classes themselves are public.
+    Outside the guarantee are the time and the round of a report, whether it is sent at all, and
+    data that are shown to :meth:`predict` or :meth:`score`.
 
     Parameters
     ----------

@@ -24,6 +24,8 @@ class LDPSparseRegressor(MomentEstimator):
     noise, and solves for sparse coefficients. A report satisfies (epsilon, delta)-local
     differential privacy for the replacement of one record, pure for the mechanisms "one_bit"
     and "duchi". Everything after the reports is post-processing and costs no privacy.
+    Outside the guarantee are the time of a report, whether it is sent at all, and data that are
+    shown to :meth:`predict` or :meth:`score`.
 
     :meth:`fit` simulates clients and server in one process, in which nobody is protected from
     anybody: it tells what a campaign would give. In deployment clients run
@@ -340,16 +342,17 @@ default="auto"
                 "paper_constants=True needs delta above 0 and fit_intercept=False, got "
                 f"delta={self.delta!r} and fit_intercept={self.fit_intercept!r}."
             )
-        rows = self._public_rows(X.shape[1])
+        public = self._public_rows(X.shape[1])
         config = self._make_config("moments", X.shape[1], delta=0.0, mechanism="one_bit")
-        records = rows_in_public_units(X, y, config)
-        if rows is not None:
-            rows = rows_in_public_units(rows, np.zeros(len(rows)), config)[0]
+        rows, targets = rows_in_public_units(X, y, config)
+        if public is not None:
+            public = rows_in_public_units(public, np.zeros(len(public)), config)[0]
         moments = paper_moments(
-            *records,
+            rows,
+            targets,
             float(self.epsilon),
             float(self.delta),
-            X_public=rows,
+            X_public=public,
             rng=coin_generator(self.random_state),
         )
         alpha = self.alpha
@@ -360,12 +363,12 @@ default="auto"
         self.coef_std_error_ = np.full(X.shape[1], np.nan)
         self.threshold_ = np.full(X.shape[1], float(alpha))
         self.moments_ = NoisyMoments(
-            moments.S, moments.b, len(records[1]), moments.sd_S, moments.sd_S, moments.sd_b
+            moments.S, moments.b, len(targets), moments.sd_S, moments.sd_S, moments.sd_b
         )
         self.condition_number_ = float(np.linalg.cond(moments.S))
         self.config_, self.aggregator_ = None, None
         self.privacy_ = PrivacySpec(float(self.epsilon), float(self.delta), None)
-        self.n_reports_, self.n_iter_, self.converged_ = len(records[1]), 1, True
+        self.n_reports_, self.n_iter_, self.converged_ = len(targets), 1, True
         return self
 
     def fit_reports(self, batch, *, allow_simulated=False):

@@ -74,8 +74,8 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
         rng = coin_generator(self.random_state, first)
         state = MomentAggregator(config, allow_simulated=True, n_jobs=self.n_jobs)
         for start, stop in user_parts(X.shape[0]):
-            records = rows_in_public_units(X[start:stop], y[start:stop], config)
-            state.merge(simulate_state(*records, config, rng, n_jobs=self.n_jobs))
+            rows, targets = rows_in_public_units(X[start:stop], y[start:stop], config)
+            state.merge(simulate_state(rows, targets, config, rng, n_jobs=self.n_jobs))
             now = state.copy() if ticker.active else None
             if ticker.tick("users", lambda now=now: finish(now)):
                 break
