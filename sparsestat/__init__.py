@@ -9,7 +9,7 @@ import importlib
 from sparsestat._config import config_context, get_config, set_config
 from sparsestat._version import __version__
 
-_SUBPACKAGES = ("dag", "datasets", "linear_model", "penalties", "solvers", "utils")
+_SUBPACKAGES = ("dag", "datasets", "linear_model", "penalties", "privacy", "solvers", "utils")
 _FUNCTIONS = {
     "all_estimators": "sparsestat.utils._discovery",
     "show_versions": "sparsestat.utils._versions",
@@ -24,6 +24,7 @@ __all__ = [
     "get_config",
     "linear_model",
     "penalties",
+    "privacy",
     "set_config",
     "show_versions",
     "solvers",

@@ -152,7 +152,7 @@ class MomentAggregator:
             return NotImplemented
         return self.to_bytes() == other.to_bytes()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def add(self, report):
         """Add one report.
@@ -201,7 +201,7 @@ class MomentAggregator:
         if not isinstance(batch, ReportBatch):
             raise TypeError(f"batch must be a ReportBatch, got a {type(batch).__name__}.")
         self._check_origin(batch.config, batch.round, batch.simulated)
-        nonces = self._new_nonces(batch.nonces)
+        nonces = self._new_nonces(batch)
         sums = self._decode(batch)
         self.add_sums(sums, len(batch), simulated=batch.simulated)
         self._nonces |= nonces
@@ -224,11 +224,11 @@ class MomentAggregator:
                 "aggregator takes them with allow_simulated=True only."
             )
 
-    def _new_nonces(self, nonces):
+    def _new_nonces(self, batch):
         if not self.deduplicate:
             return set()
-        new = set(as_host(nonces).tolist())
-        if len(new) < len(nonces) or not new.isdisjoint(self._nonces):
+        new = set(as_host(batch.nonces).tolist())
+        if len(new) < len(batch) or not new.isdisjoint(self._nonces):
             raise DuplicateReportError(
                 "a nonce comes a second time: a report was sent twice, or copied. The first "
                 "one counts."
@@ -504,4 +504,8 @@ def as_host(array):
     """A NumPy array with the contents of any array."""
     if isinstance(array, np.ndarray):
         return array
-    return np.asarray(array_api_compat.to_device(array, "cpu"))
+    if hasattr(array, "get"):  # CuPy
+        return np.asarray(array.get())
+    # The first device of a library is the one that NumPy can read.
+    devices = array_api_compat.array_namespace(array).__array_namespace_info__().devices()
+    return np.asarray(array_api_compat.to_device(array, devices[0]))

@@ -20,7 +20,7 @@ _TAIL_RANKS = 64
 class AuditResult:
     """What an audit found.
 
-    Attributes
+    Parameters
     ----------
     epsilon_lower_bound : float
         With a probability of at least ``1 - significance_level`` the true epsilon, at `delta`,

@@ -73,7 +73,7 @@ class LDPEstimator(CallbackSupportMixin):
         """Take coefficients from public units to those of the data."""
         coef, intercept = raw_coefficients(theta, config)
         self.coef_ = coef.astype(dtype)
-        self.intercept_ = float(intercept)
+        self.intercept_: float | np.ndarray = float(intercept)
         self.support_ = self.coef_ != 0
 
     def _reconstruct(self, theta, config, dtype):

@@ -308,11 +308,18 @@ class LDPIHTServer:
         state = MomentAggregator.from_bytes(body[end:], config)
         try:
             values = json.loads(body[_HEADER.size : end])
-            path = [np.array(theta) for theta in values.pop("path")]
-            steps = [np.array(step) for step in values.pop("steps")]
-            noise_scales, n_reports = values.pop("noise_scales"), values.pop("n_reports")
+            path = _points(values.pop("path"), config)
+            steps = _points(values.pop("steps"), config)
+            noise_scales = [
+                _positive(scale, "noise_scales") for scale in values.pop("noise_scales")
+            ]
+            n_reports = _count(values.pop("n_reports"), "n_reports", 2**63, least=0)
             server = cls(config, **values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if not len(path) - 1 == len(steps) == len(noise_scales) <= server.n_rounds:
+                raise ValueError("it has other numbers of points, of steps and of rounds")
+            if state.round != min(len(path), server.n_rounds):
+                raise ValueError(f"its reports are of round {state.round}")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ReportError(f"data holds no server's state ({error}).") from error
         server.path_, server.noise_scales_, server.n_reports_ = path, noise_scales, n_reports
         server._steps, server._state = steps, state
@@ -395,11 +402,19 @@ def project_to_ball(theta, radius):
     return theta * (radius / norm) if norm > radius else theta
 
 
-def _count(value, name, most):
+def _points(rows, config):
+    points = [np.array(row, dtype=np.float64) for row in rows]
+    for point in points:
+        if point.shape != (config.n_columns,) or not np.all(np.isfinite(point)):
+            raise ValueError(f"a point has not {config.n_columns} finite numbers")
+    return points
+
+
+def _count(value, name, most, least=1):
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {value!r}.")
-    if not 1 <= value <= most:
-        raise ValueError(f"{name} must be in [1, {most}], got {value}.")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be in [{least}, {most}], got {value}.")
     return int(value)
 
 

@@ -1,6 +1,7 @@
 """Sparse coefficients from noisy moments whose noise is known; all of it post-processing."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,14 +92,14 @@ def solve_moments(
     free = np.zeros(D, dtype=bool) if free is None else free
     usable = free | (np.diag(moments.S) >= _DETECTABLE * moments.sd_diag)
     usable &= np.diag(moments.S) > 0
-    solve = {
+    solvers: dict[str, Callable[..., MomentFit]] = {
         "auto": _matching_pursuit,
         "matching_pursuit": _matching_pursuit,
         "topk_refit": _topk_refit,
         "corrected_lasso": _corrected_lasso,
         "closed_form": _closed_form,
-    }[solver]
-    return solve(
+    }
+    return solvers[solver](
         _Problem(moments, usable, free, float(coef_bound)),
         n_nonzero=n_nonzero,
         threshold=threshold,

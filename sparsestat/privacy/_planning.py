@@ -1,7 +1,7 @@
 """How many users a campaign needs, before there is one."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from scipy import optimize, special
@@ -18,7 +18,7 @@ _MOST_USERS = 2.0**55
 class LDPPlan:
     """How epsilon, users and error go together; numbers, or arrays of one shape.
 
-    Attributes
+    Parameters
     ----------
     kind, mechanism : str
         What is reported, and how it is randomised.
@@ -57,7 +57,7 @@ class LDPPlan:
     coef_noise: float
     report_noise: float
     report_size: int
-    _model: "_Model"
+    _model: "_Model" = field(init=False)
 
     def predicted_error(self, n_users):
         """Predict the error of the same campaign with other numbers of users.
@@ -112,9 +112,9 @@ class LDPPlan:
 
 
 _COLUMNS = [
-    field.name
-    for field in fields(LDPPlan)
-    if field.name not in ("kind", "mechanism", "delta", "_model")
+    column.name
+    for column in fields(LDPPlan)
+    if column.name not in ("kind", "mechanism", "delta", "_model")
 ]
 
 
@@ -308,7 +308,9 @@ def plan_ldp(
     ]
     columns = (_shaped(column, cells[0].shape) for column in zip(*rows, strict=True))
     found = dict(zip(_COLUMNS, columns, strict=True))
-    return LDPPlan(kind=kind, mechanism=mechanism, delta=float(delta), _model=model, **found)
+    plan = LDPPlan(kind=kind, mechanism=mechanism, delta=float(delta), **found)
+    object.__setattr__(plan, "_model", model)
+    return plan
 
 
 def _plan_cell(model, unknown, d, k, epsilon, target, n):

@@ -1,5 +1,7 @@
 """What rows that are public may contribute: units, bounds, and a Gram matrix without noise."""
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils.validation import check_array, column_or_1d
 
@@ -62,7 +64,7 @@ def bounds_from_public(X_public, y_public=None, *, fit_intercept=False, y_quanti
     constant = scale <= 1e-12 * np.abs(center)
     scale = np.where(constant, 1.0, scale)
     norms = np.sqrt(np.sum(((X - center) / scale) ** 2, axis=1) + bool(fit_intercept))
-    settings = {
+    settings: dict[str, Any] = {
         "feature_center": tuple(center.tolist()),
         "feature_scale": tuple(scale.tolist()),
         "x_bound": float(np.median(norms)) or 1.0,

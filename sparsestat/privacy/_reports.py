@@ -153,9 +153,10 @@ class ReportBatch:
             raise TypeError(f"config must be an LDPConfig, got a {type(config).__name__}.")
         if not 0 <= round <= MAX_ROUND:
             raise ReportError(f"round must be in [0, {MAX_ROUND}], got {round}.")
-        shape = (len(nonces),) if config.is_seeded else (len(nonces), config.dim)
-        dtype = "uint32" if config.is_seeded else "int32"
-        _check_column(nonces, "nonces", (len(nonces),), "uint64")
+        # Arrays of the standard have no len().
+        n = next(iter(getattr(nonces, "shape", ())), 0)
+        shape, dtype = ((n,), "uint32") if config.is_seeded else ((n, config.dim), "int32")
+        _check_column(nonces, "nonces", (n,), "uint64")
         _check_column(payload, "payload", shape, dtype)
         self.config = config
         self.nonces = nonces
@@ -333,6 +334,11 @@ class ReportBatch:
         config, arrays = load_archive(
             path, "reports", {"nonces": 1, "payload": None, "round": 0, "simulated": 0}
         )
+        if arrays["round"].dtype.kind != "i" or arrays["simulated"].dtype.kind != "b":
+            raise ReportError(
+                f"path: round and simulated in {os.fspath(path)!r} must be an integer and a bool, "
+                f"got {arrays['round'].dtype} and {arrays['simulated'].dtype}."
+            )
         return cls(
             config,
             arrays["nonces"],
@@ -402,12 +408,13 @@ def load_archive(path, content, ndims):
     if not os.path.exists(path):
         raise FileNotFoundError(f"path must be an existing file, got {path!r}.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a file open that it opened and could not read.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = str(file["content"])
             if content is not None and found != content:
                 raise ReportError(f"path: {path!r} must hold {content}, it holds {found}.")
             config = LDPConfig.from_json(file["config"].tobytes())
-            arrays = {name: file[name] for name in ndims}
+            arrays = {name: np.asarray(file[name]) for name in ndims}
             if content is None:
                 arrays["content"] = found
     except ReportError:

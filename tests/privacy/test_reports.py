@@ -1,8 +1,10 @@
 """What travels: bytes and files that come through whole, or are refused as a whole."""
 
 import copy
+import gc
 import io
 import itertools
+import operator
 import os
 import pickle
 import warnings
@@ -248,74 +250,95 @@ def test_what_a_batch_is_not_made_of():
 # --- what a server refuses -----------------------------------------------------------------
 
 
-def refused(state, error, message, call):
+def refused(state, error, message, call, *args):
     before = state.to_bytes()
     with pytest.raises(error, match=message):
-        call(state)
+        call(state, *args)
     assert state.to_bytes() == before
 
 
-@pytest.mark.parametrize("empty", [True, False])
-def test_a_refused_report_leaves_the_state_untouched(empty):
+add, add_batch, merge = MomentAggregator.add, MomentAggregator.add_batch, MomentAggregator.merge
+
+
+def fill(batch, **options):
+    options = {"round": batch.round, "deduplicate": True} | options
+    return MomentAggregator(batch.config, **options).add_batch(batch)
+
+
+@pytest.fixture(params=[False, True], ids=["empty", "filled"])
+def state(request):
     state = MomentAggregator(CONFIG, round=2, deduplicate=True)
-    batch = make_batch(round=2)
-    if not empty:
-        state.add_batch(batch)
-    strange = LDPConfig("cross", 3, epsilon=4.0, n_bits=3, campaign_id="another")
-    for config in (strange, GRID):
-        other = make_batch(config, seed=1, round=2)
-        message = "made for another configuration"
-        refused(state, IncompatibleReportsError, message, lambda s: s.add_batch(other))
-        refused(state, IncompatibleReportsError, message, lambda s: s.add(other.to_reports()[0]))
-        filled = MomentAggregator(config, round=2, deduplicate=True).add_batch(other)
-        refused(state, IncompatibleReportsError, message, lambda s: s.merge(filled))
-        refused(state, IncompatibleReportsError, message, lambda s: s + filled)
-        data = filled.to_bytes()
-        with pytest.raises(ReportError, match="another configuration|must be a state with"):
-            MomentAggregator.from_bytes(data, CONFIG)
-    for round in (0, 1, 3):
-        other = make_batch(seed=1, round=round)
-        message = f"must be of round 2, got round {round}"
-        refused(state, IncompatibleReportsError, message, lambda s: s.add_batch(other))
-        refused(state, IncompatibleReportsError, message, lambda s: s.add(other.to_reports()[0]))
-        filled = MomentAggregator(CONFIG, round=round, deduplicate=True).add_batch(other)
-        refused(state, IncompatibleReportsError, message, lambda s: s.merge(filled))
-    simulated = make_batch(seed=1, round=2, simulated=True)
+    return state.add_batch(make_batch(round=2)) if request.param else state
+
+
+@pytest.mark.parametrize(
+    "config",
+    [LDPConfig("cross", 3, epsilon=4.0, n_bits=3, campaign_id="another"), GRID],
+    ids=["campaign", "mechanism"],
+)
+def test_another_configuration_leaves_the_state_untouched(state, config):
+    batch = make_batch(config, seed=1, round=2)
+    message = "made for another configuration"
+    refused(state, IncompatibleReportsError, message, add_batch, batch)
+    refused(state, IncompatibleReportsError, message, add, batch.to_reports()[0])
+    refused(state, IncompatibleReportsError, message, add, batch.to_reports()[0].to_bytes())
+    refused(state, IncompatibleReportsError, message, merge, fill(batch))
+    refused(state, IncompatibleReportsError, message, operator.add, fill(batch))
+    refused(state, IncompatibleReportsError, message, operator.iadd, fill(batch))
+    with pytest.raises(IncompatibleReportsError, match="data belongs to another configuration"):
+        MomentAggregator.from_bytes(fill(batch).to_bytes(), CONFIG)
+
+
+@pytest.mark.parametrize("round", [0, 1, 3])
+def test_another_round_leaves_the_state_untouched(state, round):
+    batch = make_batch(seed=1, round=round)
+    message = f"must be of round 2, got round {round}"
+    refused(state, IncompatibleReportsError, message, add_batch, batch)
+    refused(state, IncompatibleReportsError, message, add, batch.to_reports()[0])
+    refused(state, IncompatibleReportsError, message, merge, fill(batch))
+
+
+def test_simulated_reports_leave_the_state_untouched(state):
+    batch = make_batch(seed=1, round=2, simulated=True)
     message = "simulated, so their randomness can be reproduced"
-    refused(state, SimulatedReportError, message, lambda s: s.add_batch(simulated))
-    refused(state, SimulatedReportError, message, lambda s: s.add(simulated.to_reports()[0]))
-    filled = MomentAggregator(CONFIG, round=2, allow_simulated=True, deduplicate=True)
-    filled.add_batch(simulated)
-    refused(state, SimulatedReportError, message, lambda s: s.merge(filled))
-    twice = ReportBatch.concatenate([batch[:3], batch[:1]])
-    message = "a nonce comes a second time"
-    refused(state, DuplicateReportError, message, lambda s: s.add_batch(twice))
-    if not empty:
-        refused(state, DuplicateReportError, message, lambda s: s.add_batch(batch[3]))
-        refused(state, DuplicateReportError, message, lambda s: s.add(batch.to_reports()[0]))
-        part = MomentAggregator(CONFIG, round=2, deduplicate=True).add_batch(batch[1:])
-        refused(state, DuplicateReportError, "a nonce is in both states", lambda s: s.merge(part))
-        refused(state, DuplicateReportError, "a nonce is in both states", lambda s: s.merge(s))
-    loose = MomentAggregator(CONFIG, round=2).add_batch(make_batch(seed=3, round=2))
+    refused(state, SimulatedReportError, message, add_batch, batch)
+    refused(state, SimulatedReportError, message, add, batch.to_reports()[0])
+    refused(state, SimulatedReportError, message, merge, fill(batch, allow_simulated=True))
+
+
+def test_duplicates_leave_the_state_untouched(state):
+    batch = make_batch(round=2)
+    again = ReportBatch.concatenate([make_batch(seed=1, round=2), batch[:1], batch[:1]])
+    refused(state, DuplicateReportError, "a nonce comes a second time", add_batch, again)
+    if state.n_reports_:
+        refused(state, DuplicateReportError, "a nonce comes a second time", add_batch, batch[3])
+        single = batch.to_reports()[4]
+        refused(state, DuplicateReportError, "a nonce comes a second time", add, single)
+        refused(state, DuplicateReportError, "a nonce is in both states", merge, fill(batch[1:]))
+        refused(state, DuplicateReportError, "a nonce is in both states", merge, state)
+    restored = MomentAggregator.from_bytes(state.to_bytes(), CONFIG)
+    restored.add_batch(make_batch(seed=2, round=2))
+    refused(restored, DuplicateReportError, "a second time", add_batch, make_batch(seed=2, round=2))
+    loose = fill(make_batch(seed=3, round=2), deduplicate=False)
     message = "both states must look for duplicates, or none"
-    refused(state, IncompatibleReportsError, message, lambda s: s.merge(loose))
-    beyond = make_batch(seed=1, round=2)
-    beyond.payload[4] = 8
-    refused(
-        state,
-        ReportError,
-        "payload must have 3 bits, got bits beyond",
-        lambda s: s.add_batch(beyond),
-    )
-    for wrong in (batch.nonces, None, [batch]):
-        with pytest.raises(TypeError, match="batch must be a ReportBatch"):
-            state.add_batch(wrong)
-        with pytest.raises(TypeError, match="other must be a MomentAggregator"):
-            state.merge(wrong)
-        with pytest.raises(TypeError, match="unsupported operand"):
-            state + wrong
-        with pytest.raises(TypeError, match="unsupported operand"):
-            state += wrong
+    refused(state, IncompatibleReportsError, message, merge, loose)
+    refused(loose, IncompatibleReportsError, message, merge, state)
+    # Without looking, a report that comes twice counts twice.
+    assert loose.add_batch(make_batch(seed=3, round=2)).n_reports_ == 10
+
+
+def test_bits_beyond_leave_the_state_untouched(state):
+    batch = make_batch(seed=1, round=2)
+    batch.payload[4] = 8
+    refused(state, ReportError, "payload must have 3 bits, got bits beyond", add_batch, batch)
+
+
+@pytest.mark.parametrize("wrong", [None, b"", [1], np.zeros(3, np.uint64)])
+def test_other_things_leave_the_state_untouched(state, wrong):
+    refused(state, TypeError, "batch must be a ReportBatch", add_batch, wrong)
+    refused(state, TypeError, "other must be a MomentAggregator", merge, wrong)
+    assert state.__add__(wrong) is NotImplemented and state.__iadd__(wrong) is NotImplemented
+    assert state.__eq__(wrong) is NotImplemented
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -326,11 +349,8 @@ def test_entries_out_of_range_are_refused(sign):
     state.add_batch(batch)
     for value in (sign * (GRID.payload_limit + 1), -(2**31), 2**31 - 1):
         batch.payload[2, 1] = value
-        refused(
-            state, ReportError, "payload must have entries within", lambda s: s.add_batch(batch)
-        )
-        single = batch.to_reports()[2]
-        refused(state, ReportError, "payload must have entries within", lambda s: s.add(single))
+        refused(state, ReportError, "must have entries within", add_batch, batch)
+        refused(state, ReportError, "must have entries within", add, batch.to_reports()[2])
 
 
 def test_simulated_reports_are_marked_through_every_form(tmp_path):
@@ -418,10 +438,9 @@ def test_states_that_no_reports_make():
             MomentAggregator.from_bytes(sealed(forged), CONFIG)
     forged = body[:-8] + most.to_bytes(8, "little", signed=True)
     assert MomentAggregator.from_bytes(sealed(forged), CONFIG).n_reports_ == 5
-    # Nonces without the flag, or the flag without the nonces.
-    for flag in (4,):
-        with pytest.raises(ReportError, match="sums that 5 reports cannot have"):
-            MomentAggregator.from_bytes(sealed(body[:4] + bytes([flag]) + body[5:]), CONFIG)
+    # The flag without the nonces.
+    with pytest.raises(ReportError, match="sums that 5 reports cannot have"):
+        MomentAggregator.from_bytes(sealed(body[:4] + b"\x04" + body[5:]), CONFIG)
     n_reports = (2**60).to_bytes(8, "little")
     forged = body[:23] + n_reports + body[31:]
     with pytest.raises(ReportError, match="could overflow the 64-bit sums"):
@@ -492,35 +511,46 @@ def test_files_round_trip(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_cut_or_changed_file_is_refused_or_the_same(name, tmp_path):
+def test_a_cut_or_changed_file_is_refused_or_the_same(name, tmp_path, monkeypatch):
     kind, build = FILES[name]
     saved, path = build(), tmp_path / "file.npz"
     saved.save(path)
     data = path.read_bytes()
-    damaged_path = tmp_path / "damaged.npz"
+    damaged = None
+    # Thousands of files that are never written.
+    monkeypatch.setattr(_reports, "open", lambda *args: io.BytesIO(damaged), raising=False)
     n_refused = 0
     # Each byte once, with a change that goes round all bits; the names, lengths and checksums
     # of the archive are among them.
-    for position in range(0, len(data)):
+    for position in range(len(data)):
         damaged = bytearray(data)
         damaged[position] ^= 1 << position % 8
-        damaged_path.write_bytes(damaged)
         with warnings.catch_warnings():
             # numpy may notice an odd header before it fails.
             warnings.simplefilter("ignore")
             try:
-                loaded = kind.load(damaged_path)
+                loaded = kind.load(path)
             except ReportError as error:
-                assert "path" in str(error) or "data" in str(error)
+                assert str(path) in str(error) or "data" in str(error)
                 n_refused += 1
             else:
                 # Dates and attributes of members mean nothing.
                 assert equal(loaded, saved), position
     assert n_refused > 0.6 * len(data)
     for length in [*range(0, len(data), 37), len(data) - 1]:
-        damaged_path.write_bytes(data[:length])
-        with pytest.raises(ReportError, match=r"path: '.*damaged.npz' is no complete file"):
-            kind.load(damaged_path)
+        damaged = data[:length]
+        with pytest.raises(ReportError, match=r"path: '.*file.npz' is no complete file"):
+            kind.load(path)
+
+
+def test_a_file_that_cannot_be_read_is_closed(tmp_path):
+    # An open file would be an error here, as its warning is one.
+    path = tmp_path / "file.npz"
+    make_batch().save(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ReportError, match="no complete file"):
+        ReportBatch.load(path)
+    gc.collect()
 
 
 def forge(path, **changes):
@@ -610,18 +640,15 @@ def test_archives_with_other_contents(tmp_path, changes):
 
 def test_other_files(tmp_path):
     path = tmp_path / "file"
-    array = io.BytesIO()
+    array, archive = io.BytesIO(), io.BytesIO()
     np.save(array, np.zeros(3))
-    archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("content.npy", b"not an array")
-    encrypted = bytearray(archive.getvalue())
     for data in (array.getvalue(), archive.getvalue(), b"PK\x03\x04", b"\x93NUMPY", b"text"):
         path.write_bytes(data)
         for kind in (ReportBatch, MomentAggregator, LDPIHTServer):
-            with pytest.raises(ReportError, match=r"path: '.*' is no complete file of"):
+            with pytest.raises(ReportError, match=r"path: '.*(is no complete file of|must hold)"):
                 kind.load(path)
-    del encrypted
     with pytest.raises(ReportError, match="no complete file"):
         ReportBatch.load(tmp_path)
 
