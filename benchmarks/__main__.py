@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from . import _environment, _report
+from . import _environment, _peers, _report
 
 FOLDER = Path(__file__).resolve().parent
 # Peers may not move what the measurement itself stands on.
@@ -51,6 +51,8 @@ def requirements(path, family):
 def install(family):
     """Install a family's peers and leave numpy, scipy, scikit-learn and numba as they are.
 
+    Peers that need other versions of these get environments of their own below ``.peers``.
+
     Parameters
     ----------
     family : str
@@ -66,6 +68,8 @@ def install(family):
     alone = requirements(FOLDER / "requirements-nodeps.txt", family)
     if alone:
         subprocess.run([*pip, "--no-deps", *alone], check=True)
+    for apart in requirements(FOLDER / "requirements-apart.txt", family):
+        _peers.create(apart)
 
 
 def measure(options, arguments):
@@ -78,11 +82,19 @@ def measure(options, arguments):
         The command line, for the record.
     """
     # After the process has its environment: these import the numerical libraries.
+    from ._figures import FigureTable, run_figures
     from ._graphs import GraphRace, IterationRace, run_graphs, run_iterations
     from ._measure import Race, run_race
     from ._startup import run_startup
+    from ._tasks import TaskRace, run_tasks
 
-    runners = {Race: run_race, GraphRace: run_graphs, IterationRace: run_iterations}
+    runners = {
+        Race: run_race,
+        GraphRace: run_graphs,
+        IterationRace: run_iterations,
+        TaskRace: run_tasks,
+        FigureTable: run_figures,
+    }
 
     module = importlib.import_module(f".{options.command}", __package__)
     problems = module.problems(quick=options.quick)
@@ -111,12 +123,15 @@ def measure(options, arguments):
         for record in records
         for entry in record.get("solvers", record.get("programs"))
     ]
+    described = _environment.describe(distributions)
+    apart = {name: _peers.version(name) for name in distributions}
+    described["versions"].update({name: found for name, found in apart.items() if found})
     document = {
         "family": options.command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python -m benchmarks", *arguments]),
         "load_before": load,
-        **_environment.describe(distributions),
+        **described,
         "problems": records,
     }
     print(_report.render(options.command, [document]))

@@ -5,6 +5,7 @@ computed by one function of ours for all methods of a setting. The seconds of a 
 beside it, once for each seed.
 """
 
+import contextlib
 import gc
 import importlib.util
 import math
@@ -135,6 +136,7 @@ def run_figures(table, *, repeats=1, threads, clock=None, log=lambda line: None)
         "missing": None,
         "solvers": [],
     }
+    warm: set[str] = set()
     for setting in table.settings:
         lanes = [(method, _entry(setting, method, log)) for method in setting.methods]
         record["solvers"] += [entry for _, entry in lanes]
@@ -148,6 +150,7 @@ def run_figures(table, *, repeats=1, threads, clock=None, log=lambda line: None)
             for method, entry in lanes:
                 limit = len(setting.seeds) if method.n_seeds is None else method.n_seeds
                 if entry["status"] == "ok" and position < limit:
+                    _warm_up(method, warm, problem, seed, threads)
                     _run_once(method, entry, problem, seed, threads, clock, log)
     with limited_threads(threads):
         record["pools"] = pools()
@@ -172,6 +175,15 @@ def _entry(setting, method, log):
         "error": None,
         "runs": [],
     }
+
+
+def _warm_up(method, warm, problem, seed, threads):
+    """Fit a method once before it is timed, so that nothing is compiled or loaded later."""
+    if method.module is not None and method.name not in warm:
+        warm.add(method.name)
+        # What fails here fails again where it is recorded.
+        with contextlib.suppress(Exception), limited_threads(threads):
+            method.fit(problem, seed, threads)
 
 
 def _run_once(method, entry, problem, seed, threads, clock, log):

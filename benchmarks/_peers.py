@@ -42,12 +42,12 @@ class Answer(NamedTuple):
 
     Parameters
     ----------
-    result : dict
+    result : object
     cpu, wall : float
         Seconds of the call alone.
     """
 
-    result: dict
+    result: object
     cpu: float
     wall: float
 

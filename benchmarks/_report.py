@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 from ._environment import ROOT
+from ._figures import summarise_figures
 from ._graphs import mean, summarise_graphs
 from ._measure import MAX_EXTRAPOLATION, MEBIBYTE, paired_ratios, spread, summarise
+from ._tasks import summarise_tasks
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ROOT / "docs" / "benchmarks"
@@ -99,7 +101,9 @@ def _provenance(document, record):
         f"{document['cpu']} ({document['cores']} cores), {document['system']}, "
         f"Python {document['python']}"
     )
-    repeats = f"{record['repeats']} repeat" + "s" * (record["repeats"] != 1)
+    repeats = "Run"
+    if record["repeats"] is not None:
+        repeats = f"{record['repeats']} repeat" + "s" * (record["repeats"] != 1)
     load = document["load_before"]
     busy = "" if load is None else f", load {load:.1f} before the run"
     base = ("numpy", "scipy", "scikit-learn", "numba")
@@ -314,11 +318,152 @@ def _iterations(document, record):
     return [*lines, ""]
 
 
+def _tasks(document, record):
+    rows = summarise_tasks(record)
+    clock = "CPU" if record["clock"] == "cpu" else "wall"
+    facts = list(dict.fromkeys(name for entry in record["solvers"] for name in entry["facts"]))
+    compared = any(row["ratio"] is not None for row in rows)
+    columns = ["way", "threads", f"{record['unit']}s a call", f"CPU a {record['unit']}"]
+    columns += [f"wall a {record['unit']}", *["this / ours", "aim"] * compared, *facts]
+    columns.append("peak memory, MiB")
+    ratios = f"; ratios are of {clock} times" if compared else ""
+    lines = [
+        f"Thread pools: {', '.join(record['pools'])}{ratios}.",
+        "",
+        *_task_verdict(record, rows),
+        "| " + " | ".join(columns) + " |",
+        "|---" * len(columns) + "|",
+    ]
+    for entry, row in zip(record["solvers"], rows):
+        name = _solver_name(document, entry)
+        if entry["status"] != "ok":
+            lines.append(f"| {name} | {_status(entry)} |" + " |" * (len(columns) - 2))
+            continue
+        memory = entry["memory"]
+        known = memory is not None and memory["bytes"] is not None
+        aim = "" if row["reached"] is None else f"at least {entry['aim']:,g}"
+        verdict = {None: "", True: ", reached", False: ", **missed**"}[row["reached"]]
+        cells = [
+            name,
+            str(entry["threads"]),
+            f"{entry['units']:,}",
+            _durations(row["cpu"]),
+            _durations(row["wall"]),
+            *[_times(row["ratio"]), aim + verdict] * compared,
+            *(_fact(entry["facts"].get(fact)) for fact in facts),
+            f"{memory['bytes'] / MEBIBYTE:.1f}" if known else "not measured",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    for entry in record["solvers"]:
+        if entry["checked"]:
+            lines += [f"Checked for {entry['name']}: {entry['checked']}.", ""]
+    return lines + _memory_notes(record)
+
+
+def _task_verdict(record, rows):
+    compared = _compared(record, rows)
+    ours = next((entry for entry in record["solvers"] if entry["ours"]), None)
+    peers = [pair for pair in compared if pair[0]["distribution"] != ours["distribution"]]
+    if not compared:
+        return []
+    words = "; ".join(
+        f"{_factor(ratio)} times faster than {entry['name']}"
+        if ratio >= 1
+        else f"{_factor(1 / ratio)} times slower than {entry['name']}"
+        for entry, ratio in ((entry, row["ratio"]["median"]) for entry, row in peers or compared)
+    )
+    return [f"**{ours['name']}: {words}.**", ""]
+
+
+def _compared(record, rows):
+    return [pair for pair in zip(record["solvers"], rows) if pair[1]["ratio"] is not None]
+
+
+def _figures(document, record):
+    if record["missing"] is not None:
+        return [f"**Not run: {record['missing']}**", ""]
+    rows, slopes = summarise_figures(record)
+    statistic = record["statistic"]
+    aims = any(row["reached"] is not None for row in rows)
+    columns = ["data", "method", "runs", record["measure"]]
+    columns += ["standard error" if statistic == "mean" else "range", *["aim"] * aims]
+    columns += ["CPU of a fit", "wall of a fit"]
+    threads = f"{record['threads']} thread" + "s" * (record["threads"] != 1)
+    lines = [
+        f"{threads}; thread pools: {', '.join(record['pools'])}.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|---" * len(columns) + "|",
+    ]
+    setting = None
+    for entry, row in zip(record["solvers"], rows):
+        name = _solver_name(document, entry)
+        # A setting is named in the first of its rows.
+        where, setting = ("" if entry["setting"] == setting else entry["setting"]), entry["setting"]
+        if entry["status"] != "ok":
+            lines.append(f"| {where} | {name} | {_status(entry)} |" + " |" * (len(columns) - 3))
+            continue
+        scatter = "" if row["range"] is None else "[{}, {}]".format(*map(_figure, row["range"]))
+        if statistic == "mean":
+            scatter = "" if row["error"] is None else _figure(row["error"])
+        cells = [
+            where,
+            name,
+            str(len(entry["runs"])),
+            "not finite" if row["value"] is None else _figure(row["value"]),
+            scatter,
+            *[_aim(entry["aim"], row["reached"])] * aims,
+            _durations(row["cpu"]),
+            _durations(row["wall"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    for found in slopes:
+        value = "not known" if found["slope"] is None else f"{found['slope']:.3f}"
+        verdict = _aim(found["aim"], found["reached"])
+        lines += [f"Slope for {found['name']}: **{value}**; aim: {verdict}.", ""]
+    return lines
+
+
+def _aim(limits, reached):
+    low, high = limits
+    if reached is None:
+        return ""
+    if low is not None and high is not None:
+        words = f"between {_figure(low)} and {_figure(high)}"
+    else:
+        words = f"at most {_figure(high)}" if low is None else f"at least {_figure(low)}"
+    return words + (", reached" if reached else ", **missed**")
+
+
+def _figure(value):
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _fact(value):
+    return "" if value is None else value if isinstance(value, str) else _size(value)
+
+
+def _durations(values):
+    if values is None:
+        return ""
+    median = values["median"]
+    scale, unit = next(
+        (pair for pair in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if median >= pair[0]),
+        (1e-9, "ns"),
+    )
+    cells = (_time(values[name] / scale) for name in ("median", "min", "max"))
+    return "{} [{}, {}] {}".format(*cells, unit)
+
+
 _TABLES = {
     "race": _race,
     "startup": _startup,
     "graphs": _graphs,
     "iterations": _iterations,
+    "tasks": _tasks,
+    "figures": _figures,
 }
 
 
@@ -337,9 +482,28 @@ def _graph_history(history):
     return [*lines, ""]
 
 
+def _task_history(history):
+    lines = ["History:", "", "| date | commit | ours, CPU | this / ours |", "|---|---|---|---|"]
+    for document, record in history:
+        rows = summarise_tasks(record)
+        ours = next(
+            (row for entry, row in zip(record["solvers"], rows) if entry["ours"]), {"cpu": None}
+        )
+        ratios = "; ".join(
+            f"{entry['name']} {_times(row['ratio'])}" for entry, row in _compared(record, rows)
+        )
+        lines.append(
+            f"| {document['date'][:10]} | `{document['commit']}` | {_durations(ours['cpu'])} "
+            f"| {ratios} |"
+        )
+    return [*lines, ""]
+
+
 def _history(history):
     if history[-1][1]["kind"] == "graphs":
         return _graph_history(history)
+    if history[-1][1]["kind"] == "tasks":
+        return _task_history(history)
     if history[-1][1]["kind"] != "race":
         return []
     lines = [

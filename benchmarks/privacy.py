@@ -7,24 +7,13 @@ which sees every record, and of estimators without any privacy.
 
 import numpy as np
 
-from . import _peers
 from ._figures import FigureTable, Method, Setting
+from ._privacy_tables import COINS, draw_regression, errors, flights, price, rate
 from ._startup import Program, Startup
 from ._tasks import Task, TaskRace
 
 FAMILY = "privacy"
-_NOISE = 0.5
 _BLOCK = 500
-# Coins must not come from the seed that the data came from.
-_COINS = 1_000_000
-
-_DIFFPRIVLIB = """
-from diffprivlib.models import LinearRegression
-
-def call(arrays, options):
-    model = LinearRegression(**options).fit(arrays["X"], arrays["y"])
-    return {"coef": model.coef_.ravel().tolist(), "intercept": float(model.intercept_)}
-"""
 
 
 def _moments_config(n_features, **options):
@@ -33,30 +22,14 @@ def _moments_config(n_features, **options):
     return LDPConfig("moments", n_features, **options)
 
 
-def _draw(n_samples, n_features, n_nonzero=3, n_public=0):
-    """Data with a known answer, and rows without targets if they are asked for."""
-    from sparsestat.datasets import make_sparse_regression
-
-    def draw(seed):
-        data = make_sparse_regression(
-            n_samples, n_features, n_nonzero, noise=_NOISE, random_state=seed
-        )
-        if n_public:
-            rng = np.random.default_rng([seed, n_public])
-            data.public = rng.standard_normal((n_public, n_features))
-        return data
-
-    return draw
-
-
 # --------------------------------------------------------------------------- decoding
 
 
 def _batch(config, n_reports):
     from sparsestat.privacy import SimulationRandomizer
 
-    data = _draw(n_reports, config.n_features)(0)
-    randomizer = SimulationRandomizer(config, random_state=_COINS)
+    data = draw_regression(n_reports, config.n_features)(0)
+    randomizer = SimulationRandomizer(config, random_state=COINS)
     return randomizer.randomize_batch(data.data, data.target)
 
 
@@ -66,22 +39,21 @@ def _decode(batch, n_jobs):
     return MomentAggregator(batch.config, allow_simulated=True, n_jobs=n_jobs).add_batch(batch)
 
 
-def _sums(state):
-    """The integers of a state of mechanism "one_bit", which its bytes end with."""
-    dim = state.config.dim
-    return np.frombuffer(state.to_bytes()[-8 * dim :], dtype="<i8")
-
-
 def _signs(batch):
     return np.where(np.asarray(batch.payload).ravel() & 1, 1, -1)
 
 
+def _keys(config):
+    from sparsestat.privacy._directions import direction_keys
+
+    return direction_keys(config.fingerprint(), 0, config.n_bits)
+
+
 def _decode_by_blocks(batch, n_reports):
     """The same integers by numpy, some reports at a time."""
-    from sparsestat.privacy._directions import direction_keys, directions
+    from sparsestat.privacy._directions import directions
 
-    config = batch.config
-    keys = direction_keys(config.fingerprint(), 0, 1)
+    config, keys = batch.config, _keys(batch.config)
     nonces, signs = np.asarray(batch.nonces)[:n_reports], _signs(batch)[:n_reports]
     sums = np.zeros(config.dim, dtype=np.int64)
     for start in range(0, n_reports, _BLOCK):
@@ -102,12 +74,16 @@ def _decode_by_generators(batch, n_reports):
 
 def _same_integers(batch, n_jobs, n_reports):
     def check():
-        few = batch[:n_reports]
-        if not np.array_equal(_sums(_decode(few, n_jobs)), _decode_by_blocks(few, n_reports)):
+        from sparsestat.privacy._decode import decode_reports
+
+        config, few = batch.config, batch[:n_reports]
+        keys = _keys(config)
+        sums = decode_reports(few.nonces, few.payload, keys, config.dim, n_jobs=n_jobs)
+        if not np.array_equal(sums, _decode_by_blocks(few, n_reports)):
             raise AssertionError("the integers differ from those of numpy")
         if _decode(batch, n_jobs) != _decode(batch, 1):
             raise AssertionError("the integers depend on the threads")
-        return f"integers equal to numpy's for {n_reports:,} reports, and for any threads"
+        return f"the integers of numpy for {n_reports:,} reports, and of one thread for all"
 
     return check
 
@@ -221,7 +197,7 @@ def _encoding(quick):
         def prepare():
             from sparsestat.privacy import SimulationRandomizer
 
-            randomizer = SimulationRandomizer(one_bit, random_state=_COINS)
+            randomizer = SimulationRandomizer(one_bit, random_state=COINS)
             return lambda: randomizer.randomize_batch(data.data, data.target)
 
         return prepare
@@ -230,7 +206,7 @@ def _encoding(quick):
         return {"bytes a report": config.report_size}
 
     def build():
-        data = _draw(n_reports, n_features)(0)
+        data = draw_regression(n_reports, n_features)(0)
         name = "sparsestat"
         vector = {"bytes a report": 8 * one_bit.dim}
         return [
@@ -339,7 +315,7 @@ def _fitting(quick):
 
     def task(name, n_features, make):
         def prepare():
-            data = _draw(n_samples, n_features)(0)
+            data = draw_regression(n_samples, n_features)(0)
             return lambda: make().fit(data.data, data.target)
 
         return Task(f"{name}, d = {n_features}", "sparsestat", "sparsestat", prepare)
@@ -347,7 +323,7 @@ def _fitting(quick):
     def build():
         from sparsestat.privacy import LDPIHTRegressor, LDPSparseRegressor
 
-        options = {"random_state": _COINS, "n_jobs": 1}
+        options = {"random_state": COINS, "n_jobs": 1}
         moments = [
             task("LDPSparseRegressor", d, lambda: LDPSparseRegressor(**options)) for d in sizes
         ]
@@ -367,209 +343,77 @@ def _fitting(quick):
     )
 
 
-# --------------------------------------------------------------------------- errors
+# --------------------------------------------------------------------------- starting
 
 
-def _error(data, coef):
-    return np.linalg.norm(coef - data.coef)
-
-
-def _ours(name, make, seed_free=(), **options):
-    """A method that is fitted with coins of the seed; `seed_free` are its constant parameters."""
-
-    def fit(data, seed, threads):
-        from sparsestat import privacy
-
-        model = make(privacy, data)
-        return model.set_params(random_state=_COINS + seed).fit(data.data, data.target).coef_
-
-    return Method(name, "sparsestat", "sparsestat", fit, _error, ours=True, **options)
-
-
-def _regressor(name="LDPSparseRegressor", *, aim=(None, None), n_seeds=None, **params):
-    return _ours(
-        name, lambda privacy, data: privacy.LDPSparseRegressor(**params), aim=aim, n_seeds=n_seeds
+def _starting(quick):
+    programs = (
+        Program(
+            "sparsestat, LDPSparseRegressor",
+            "sparsestat",
+            "sparsestat",
+            "from sparsestat.privacy import LDPSparseRegressor",
+            "LDPSparseRegressor(random_state=0).fit(X, y)",
+            ours=True,
+        ),
+        Program(
+            "sparsestat, one report of a client",
+            "sparsestat",
+            "sparsestat",
+            "from sparsestat.privacy import LDPConfig, Randomizer",
+            "Randomizer(LDPConfig('moments', n_features=20)).randomize(X[0], y[0])",
+            ours=True,
+        ),
+        Program(
+            "sparsestat, LDPIHTRegressor",
+            "sparsestat",
+            "sparsestat",
+            "from sparsestat.privacy import LDPIHTRegressor",
+            "LDPIHTRegressor(n_nonzero=5, random_state=0).fit(X, y)",
+            ours=True,
+        ),
+        Program(
+            "opendp, one noisy vector",
+            "opendp",
+            "opendp",
+            "import opendp.prelude as dp",
+            "dp.enable_features('contrib')\n"
+            "domain = dp.vector_domain(dp.atom_domain(T=float, nan=False), size=20)\n"
+            "dp.m.make_gaussian(domain, dp.l2_distance(T=float), scale=1.0)(X[0].tolist())",
+        ),
+    )
+    return Startup(
+        "startup",
+        "Import and first fit",
+        "Fresh processes: the import of what the user needs, then the first simulated campaign "
+        "of 2,000 users with 20 features, or the first report of a client.",
+        programs[:1] if quick else programs,
+        n_samples=2000,
+        n_features=20,
     )
 
 
-def _iht(name="LDPIHTRegressor, n_nonzero=3", *, aim=(None, None), n_seeds=None, **params):
-    return _ours(
-        name,
-        lambda privacy, data: privacy.LDPIHTRegressor(n_nonzero=3, **params),
-        aim=aim,
-        n_seeds=n_seeds,
-    )
+def problems(*, quick=False):
+    """Return the family's problems in the order of the report.
 
+    Parameters
+    ----------
+    quick : bool
+        Sizes that show in a minute that everything runs; their figures say little.
 
-def _errors(quick):
-    seeds = tuple(range(2 if quick else 40))
-    scale = 10 if quick else 1
-    public = 200_000 // scale
-
-    def setting(n_features, n_samples, methods, n_public=0):
-        n_samples //= scale
-        return Setting(
-            f"d = {n_features}, n = {n_samples:,}",
-            _draw(n_samples, n_features, n_public=n_public),
-            seeds,
-            methods,
-        )
-
-    return FigureTable(
-        "error",
-        "Error of the coefficients",
-        "Standard normal features, three coefficients of ±1/√3, noise of standard deviation 0.5, "
-        "epsilon 1, settings at their defaults unless they are named. A vector of zeros has the "
-        "error 1. With the constants of the paper delta is 1e-5, where it is needed.",
-        "median l2 error",
-        (
-            setting(
-                10,
-                300_000,
-                (
-                    _regressor("LDPSparseRegressor, defaults", aim=(None, 0.2)),
-                    _regressor("LDPSparseRegressor, n_nonzero=3", n_nonzero=3),
-                    _ours(
-                        "LDPSparseRegressorCV",
-                        lambda privacy, data: privacy.LDPSparseRegressorCV(),
-                    ),
-                    _regressor("the paper's constants", paper_constants=True, delta=1e-5),
-                ),
-            ),
-            setting(20, 100_000, (_iht(aim=(None, 0.28)),)),
-            setting(
-                20,
-                300_000,
-                (
-                    _iht(aim=(None, 0.13)),
-                    _iht("the paper's constants, n_nonzero=3", paper_constants=True),
-                    _regressor("LDPSparseRegressor, defaults"),
-                    _ours(
-                        f"LDPSparseRegressor, {public:,} public rows",
-                        lambda privacy, data: privacy.LDPSparseRegressor(X_public=data.public),
-                    ),
-                ),
-                public,
-            ),
-        ),
-        {"data sets": len(seeds)},
-    )
-
-
-def _rate(quick):
-    seeds = tuple(range(2 if quick else 20))
-    public = 20_000 if quick else 200_000
-    sizes = (3000, 10_000) if quick else (10_000, 30_000, 100_000, 300_000)
-    name = "solution of the moments, no threshold"
-
-    def fit(data, seed, threads):
-        from sparsestat.privacy import LDPSparseRegressor
-
-        model = LDPSparseRegressor(X_public=data.public, random_state=_COINS + seed)
-        moments = model.fit(data.data, data.target).moments_
-        return np.linalg.solve(moments.S, moments.b)
-
-    method = Method(name, "sparsestat", "sparsestat", fit, _error, ours=True)
-    return FigureTable(
-        "rate",
-        "Error against the number of users",
-        "20 features, epsilon 1, and a Gram matrix from public rows. The solution of the moments, "
-        "before anything is set to zero, should lose error with the square root of the number of "
-        "users: the slope of its logarithm is -1/2 in theory.",
-        "mean l2 error",
-        tuple(
-            Setting(f"n = {size:,}", _draw(size, 20, n_public=public), seeds, (method,), size)
-            for size in sizes
-        ),
-        {"data sets": len(seeds), "public rows": public},
-        "mean",
-        {name: (-0.62, -0.42)},
-    )
-
-
-def _central(data, seed, threads, *, epsilon, bounds_X, bounds_y, X, y, fit_intercept):
-    """Fit diffprivlib's linear regression, which sees all records, in its own environment."""
-    return _peers.call(
-        "diffprivlib",
-        _DIFFPRIVLIB,
-        {"X": X, "y": y},
-        {
-            "epsilon": epsilon,
-            "bounds_X": bounds_X,
-            "bounds_y": bounds_y,
-            "fit_intercept": fit_intercept,
-            "random_state": seed,
-        },
-        threads=threads,
-    )
-
-
-def _price(quick):
-    seeds = tuple(range(2 if quick else 10))
-    sizes = (10_000,) if quick else (10_000, 100_000, 300_000)
-    public = 20_000 if quick else 200_000
-
-    def central(data, seed, threads):
-        return _central(
-            data,
-            seed,
-            threads,
-            epsilon=1.0,
-            bounds_X=(-4.0, 4.0),
-            bounds_y=(-4.0, 4.0),
-            X=data.data,
-            y=data.target,
-            fit_intercept=False,
-        )
-
-    def lasso(n_rows=None):
-        def fit(data, seed, threads):
-            from sklearn.linear_model import LassoCV
-
-            model = LassoCV(fit_intercept=False)
-            return model.fit(data.data[:n_rows], data.target[:n_rows]).coef_
-
-        return fit
-
-    methods = (
-        _regressor("LDPSparseRegressor, local"),
-        _iht("LDPIHTRegressor, n_nonzero=3, local"),
-        _ours(
-            f"LDPSparseRegressor, local, {public:,} public rows",
-            lambda privacy, data: privacy.LDPSparseRegressor(X_public=data.public),
-        ),
-        Method(
-            "diffprivlib LinearRegression, central",
-            "diffprivlib",
-            None,
-            central,
-            lambda data, found: _error(data, np.array(found["coef"])),
-        ),
-        Method(
-            "scikit-learn LassoCV, no privacy",
-            "scikit-learn",
-            "sklearn",
-            lasso(),
-            _error,
-        ),
-        Method(
-            "scikit-learn LassoCV, no privacy, the first 1,000 records",
-            "scikit-learn",
-            "sklearn",
-            lasso(1000),
-            _error,
-        ),
-    )
-    return FigureTable(
-        "price",
-        "The price of privacy",
-        "20 features, three of them relevant, epsilon 1 for every method that has one. Local: "
-        "nobody sees a record. Central: diffprivlib sees all of them and adds noise to its "
-        "objective; it is told the bounds ±4 and does not use that few coefficients matter.",
-        "median l2 error",
-        tuple(
-            Setting(f"n = {size:,}", _draw(size, 20, n_public=public), seeds, methods)
-            for size in sizes
-        ),
-        {"features": 20, "data sets": len(seeds)},
-    )
+    Returns
+    -------
+    list of TaskRace, FigureTable or Startup
+    """
+    return [
+        _decoding(quick, 1),
+        _decoding(quick, 2),
+        _encoding(quick),
+        errors(quick),
+        rate(quick),
+        price(quick),
+        flights(quick),
+        _state_sizes(quick),
+        _fitting(quick),
+        _starting(quick),
+    ]

@@ -48,7 +48,8 @@ class Randomizer:
         epsilons and deltas add up.
     ledger : str, path-like or None, default=None
         File in which each report is noted, and synchronised to the disk, before it leaves.
-        Reports that an earlier process noted count. None keeps the count in memory.
+        Reports that an earlier process noted count. None keeps the count in memory, of this
+        process alone: the object can then be neither copied nor used after a fork.
     allow_float_noise : bool, default=False
         Whether the mechanism "gaussian" may be used although the low bits of floating-point
         noise can reveal what it hides (Mironov, 2012).

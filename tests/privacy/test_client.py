@@ -599,6 +599,13 @@ def test_no_report_leaves_without_its_line(tmp_path, monkeypatch):
 RACE = """
 import sys, time, os
 from sparsestat.privacy import LDPConfig, PrivacyBudgetExceeded, Randomizer
+from sparsestat.privacy import _client
+check = _client._check_budget
+def slowly(n_spent, max_reports):
+    check(n_spent, max_reports)
+    # Long enough for another process to look at the same count.
+    time.sleep(0.02)
+_client._check_budget = slowly
 client = Randomizer(LDPConfig("label", 1), ledger=sys.argv[1], max_reports=7)
 open(sys.argv[2], "w").close()
 while not os.path.exists(sys.argv[3]):

@@ -189,9 +189,9 @@ def test_clipped_rows_are_within_the_radius_and_point_the_same_way(row, radius):
         assert math.hypot(*clipped[0]) == pytest.approx(radius, rel=1e-13)
         # One multiple of the row, and the weight says which.
         largest = int(np.argmax(np.abs(row)))
-        scale = clipped[0][largest] / row[largest]
         for a, b in zip(clipped[0], row):
-            assert a == pytest.approx(scale * b, rel=1e-12, abs=1e-300)
+            assert a / clipped[0][largest] == pytest.approx(b / row[largest], rel=1e-12, abs=1e-290)
+        scale = clipped[0][largest] / row[largest]
         assert weights[0] == pytest.approx(scale, rel=1e-12, abs=1e-320)
 
 

@@ -521,8 +521,9 @@ def test_a_cut_or_changed_file_is_refused_or_the_same(name, tmp_path, monkeypatc
     monkeypatch.setattr(_reports, "open", lambda *args: io.BytesIO(damaged), raising=False)
     n_refused = 0
     # Each byte once, with a change that goes round all bits; the names, lengths and checksums
-    # of the archive are among them.
-    for position in range(len(data)):
+    # of the archive are among them. The longest file has the same parts as another.
+    positions = range(0, len(data), 4 if name == "grid" else 1)
+    for position in positions:
         damaged = bytearray(data)
         damaged[position] ^= 1 << position % 8
         with warnings.catch_warnings():
@@ -536,7 +537,7 @@ def test_a_cut_or_changed_file_is_refused_or_the_same(name, tmp_path, monkeypatc
             else:
                 # Dates and attributes of members mean nothing.
                 assert equal(loaded, saved), position
-    assert n_refused > 0.6 * len(data)
+    assert n_refused > 0.6 * len(positions)
     for length in [*range(0, len(data), 37), len(data) - 1]:
         damaged = data[:length]
         with pytest.raises(ReportError, match=r"path: '.*file.npz' is no complete file"):
