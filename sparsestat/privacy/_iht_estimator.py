@@ -80,7 +80,8 @@ class IHTEstimator(LDPEstimator):
                     break
         for name, value in learned.items():
             setattr(self, name, value)
-        self._finish(server, X.dtype)
+        # The decorators of a fit stand between it and the caller.
+        self._finish(server, X.dtype, stacklevel=6)
         self.converged_ = not stopped
         return self
 
@@ -99,7 +100,7 @@ class IHTEstimator(LDPEstimator):
             n_jobs=self.n_jobs,
         )
 
-    def _finish(self, server, dtype=np.float64):
+    def _finish(self, server, dtype=np.float64, stacklevel=3):
         config = server.config
         self._set_coefficients(server.theta_, config, dtype)
         self.config_ = config
@@ -119,7 +120,7 @@ class IHTEstimator(LDPEstimator):
                 f"{self.n_reports_} reports at epsilon={config.epsilon:g} tell next to nothing. "
                 "plan_ldp says how many are needed.",
                 LowSignalWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
     def fit_server(self, server):

@@ -247,7 +247,8 @@ class LDPSparseRegressorCV(MomentEstimator):
                 )
                 if ticker.stopped:
                     break
-            self._choose(shards, candidates, X.dtype)
+            # The decorators of a fit stand between it and the caller.
+            self._choose(shards, candidates, X.dtype, stacklevel=6)
         self.converged_ &= not ticker.stopped
         return self
 
@@ -359,7 +360,7 @@ class LDPSparseRegressorCV(MomentEstimator):
         solution = self._solve_candidate(self._moments_of(total), total.config, {})
         return self._reconstruct(solution.coef, total.config, dtype)
 
-    def _choose(self, shards, candidates, dtype):
+    def _choose(self, shards, candidates, dtype, stacklevel=4):
         total = _total(shards)
         config, moments = total.config, self._moments_of(total)
         results = self._score(shards, candidates)
@@ -377,7 +378,7 @@ class LDPSparseRegressorCV(MomentEstimator):
         self.cv_results_ = results
         self.best_index_ = best
         self.best_params_ = dict(candidates[best])
-        self._warn(solution, config, stacklevel=4)
+        self._warn(solution, config, stacklevel)
 
     def _score(self, shards, candidates):
         """Mean of the held-out scores of each candidate, with its known standard error."""

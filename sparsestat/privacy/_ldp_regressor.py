@@ -328,7 +328,8 @@ default="auto"
                 lambda now: self._coefficients(total + now, X.dtype),
                 first=total.n_reports_,
             )
-            self._solve(total, X.dtype)
+            # The decorators of a fit stand between it and the caller.
+            self._solve(total, X.dtype, stacklevel=7)
         self.converged_ &= not ticker.stopped
         return self
 
@@ -473,9 +474,9 @@ default="auto"
     def _coefficients(self, state, dtype):
         return self._reconstruct(self._solution(state)[0].coef, state.config, dtype)
 
-    def _solve(self, state, dtype):
+    def _solve(self, state, dtype, stacklevel=4):
         solution, moments = self._solution(state)
         self._keep_campaign(state)
         self._keep_solution(solution, moments, state.config, dtype)
         self.converged_ = bool(solution.converged)
-        self._warn(solution, state.config, stacklevel=4)
+        self._warn(solution, state.config, stacklevel)

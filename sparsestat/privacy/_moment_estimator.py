@@ -142,17 +142,18 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
         self.condition_number_ = float(solution.condition_number)
         self.n_iter_ = int(solution.n_iter)
 
-    def _warn(self, solution, config, stacklevel=3):
+    def _warn(self, solution, config, stacklevel):
         thresholds = solution.threshold[config.fit_intercept :]
-        bound = float(self.coef_bound)
-        if thresholds.size and np.min(thresholds) > bound:
+        smallest, bound = np.min(thresholds, initial=np.inf), float(self.coef_bound)
+        if smallest > bound:
+            hidden = f"below {smallest:.3g}" if np.isfinite(smallest) else "of any size"
             warnings.warn(
                 f"The known noise of {self.n_reports_} reports at epsilon={config.epsilon:g} "
-                f"makes coefficients below {np.min(thresholds):.3g} (public units) look like "
-                f"none, and coef_bound is {bound:.3g}: the data tell next to nothing. plan_ldp "
-                "says how many reports are needed.",
+                f"makes coefficients {hidden} (public units) look like none, and coef_bound is "
+                f"{bound:.3g}: the reports tell next to nothing. plan_ldp says how many are "
+                "needed.",
                 LowSignalWarning,
-                stacklevel=stacklevel + 1,
+                stacklevel=stacklevel,
             )
         elif solution.eigenvalue_floor > 0:
             warnings.warn(
@@ -160,7 +161,7 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
                 f"were raised to {solution.eigenvalue_floor:.3g}. More reports, public rows or "
                 "solver='corrected_lasso' give a better answer.",
                 IllConditionedWarning,
-                stacklevel=stacklevel + 1,
+                stacklevel=stacklevel,
             )
 
     def predict(self, X):
