@@ -220,7 +220,8 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
             # An intercept needs no column here, as the server knows the features.
             config = self._make_config("label", X.shape[1], fit_intercept=False)
             batch = self._simulate(X, y, config, ticker)
-            self._fit_targets(X[: len(batch)], batch)
+            # The decorators of a fit stand between it and the caller.
+            self._fit_targets(X[: len(batch)], batch, stacklevel=5)
         self.converged_ &= not ticker.stopped
         return self
 
@@ -300,7 +301,7 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
         self._check_n_nonzero(X.shape[1])
         return self._fit_targets(X, batch)
 
-    def _fit_targets(self, X, batch):
+    def _fit_targets(self, X, batch, stacklevel=3):
         config, dtype = batch.config, X.dtype
         fit = self._solve(X, batch)
         self.coef_ = fit.coef.astype(dtype)
@@ -317,7 +318,7 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
             warnings.warn(
                 f"{self.n_iter_} iterations did not reach tol={self.tol:g}; raise max_iter.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
         return self
 
