@@ -58,9 +58,11 @@ def test_readme_example_runs(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::sparsestat.dag.SortabilityWarning")
-def test_readme_session_gives_what_it_shows():
-    (session,) = blocks(README, "pycon")
-    example = doctest.DocTestParser().get_doctest(session, {}, "README.md", "README.md", 0)
+@pytest.mark.parametrize("place", [0, 1])
+def test_readme_session_gives_what_it_shows(place):
+    sessions = blocks(README, "pycon")
+    assert len(sessions) == 2
+    example = doctest.DocTestParser().get_doctest(sessions[place], {}, "README.md", "README.md", 0)
     assert len(example.examples) >= 5
     results = doctest.DocTestRunner().run(example)
     assert results.failed == 0
