@@ -44,7 +44,7 @@ def ldp_coef_path(
     max_iter=1000,
     tol=1e-8,
 ):
-    """Coefficients of the corrected lasso along the penalty.
+    """Compute coefficients of the corrected lasso along the penalty.
 
     All of the path is computed from one set of noisy moments, each solution from the one
     before, at little more than the cost of a single fit. It is post-processing: reports that
