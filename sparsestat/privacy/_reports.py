@@ -5,6 +5,7 @@ import os
 import secrets
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -414,7 +415,7 @@ def load_archive(path, content, ndims):
             if content is not None and found != content:
                 raise ReportError(f"path: {path!r} must hold {content}, it holds {found}.")
             config = LDPConfig.from_json(file["config"].tobytes())
-            arrays = {name: np.asarray(file[name]) for name in ndims}
+            arrays: dict[str, Any] = {name: np.asarray(file[name]) for name in ndims}
             if content is None:
                 arrays["content"] = found
     except ReportError:
