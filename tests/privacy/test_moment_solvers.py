@@ -17,45 +17,14 @@ from sparsestat.privacy._config import LDPConfig
 from sparsestat.privacy._moment_solvers import (
     coef_covariance,
     floored_inverse,
-    holdout_score,
     lasso_coefficients,
     solve_moments,
 )
+from sparsestat.privacy._planning import mean_clipped_square
+
+from ._noisy_moments import add_noise, autoregressive, exact, random_gram
 
 SOLVERS = ["matching_pursuit", "topk_refit", "corrected_lasso", "closed_form"]
-
-
-def exact(S, b, sd_diag=0.0, sd_off=0.0, sd_b=0.0):
-    return NoisyMoments(
-        np.asarray(S, dtype=float), np.asarray(b, dtype=float), 1000, sd_diag, sd_off, sd_b
-    )
-
-
-def add_noise(moments, rng):
-    """Noise of the deviations that the moments declare, entry by entry."""
-    S, D = moments.S.copy(), len(moments.b)
-    for i in range(D):
-        S[i, i] += moments.sd_diag * rng.standard_normal()
-        for j in range(i):
-            S[i, j] += moments.sd_off * rng.standard_normal()
-            S[j, i] = S[i, j]
-    return replace(moments, S=S, b=moments.b + moments.sd_b * rng.standard_normal(D))
-
-
-def random_gram(D, rng, unit_diagonal=False):
-    A = rng.standard_normal((6 * D, D)) + 0.5 * rng.standard_normal((6 * D, 1))
-    S = A.T @ A / len(A)
-    scale = np.sqrt(np.diag(S)) if unit_diagonal else np.ones(D)
-    return S / np.outer(scale, scale)
-
-
-def autoregressive(D, rho=0.5):
-    return rho ** np.abs(np.subtract.outer(np.arange(D), np.arange(D)))
-
-
-def in_ball(theta, bound):
-    norm = np.linalg.norm(theta)
-    return theta * min(1.0, bound / norm) if norm else theta
 
 
 def quadratic(theta, S, b):
@@ -398,14 +367,6 @@ def test_coefficients_are_scaled_into_the_ball(solver):
     assert np.linalg.norm(fit.coef[1:]) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("solver", ["matching_pursuit", "closed_form"])
-def test_all_columns_are_the_solution_of_all_equations(solver):
-    rng = np.random.default_rng(3)
-    S, b = random_gram(5, rng), rng.standard_normal(5)
-    fit = solve_moments(exact(S, b), solver=solver, n_nonzero=5, coef_bound=1e3)
-    np.testing.assert_allclose(fit.coef, np.linalg.solve(S, b), atol=1e-9)
-
-
 DEGENERATE = {
     "one column": exact([[1.0]], [0.5], 0.1, 0.07, 0.1),
     "one column lost": exact([[-1.0]], [0.5], 0.1, 0.07, 0.1),
@@ -501,107 +462,22 @@ def test_units_do_not_matter(problem, target, feature):
     np.testing.assert_allclose(again.coef, factor * fit.coef, atol=1e-8 * size)
     np.testing.assert_array_equal(again.support, fit.support)
     np.testing.assert_allclose(again.threshold, size * fit.threshold)
-    np.testing.assert_allclose(
-        coef_covariance(again, scaled), size**2 * coef_covariance(fit, moments), rtol=1e-6,
-        atol=1e-9 * size**2,
-    )  # fmt: skip
-
-
-# --- standard errors -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("sd_diag", "sd_off", "sd_b"),
-    [(3e-3, 3e-3 / math.sqrt(2), 1e-3), (4e-3, 1e-3, 0.0), (0.0, 3e-3, 1e-3), (0.0, 0.0, 2e-3)],
-)
-def test_covariance_by_simulation(sd_diag, sd_off, sd_b):
-    theta = np.array([0.7, 0.0, -0.5, 0.0, 0.3])
-    S = autoregressive(5)
-    moments = exact(S, S @ theta, sd_diag, sd_off, sd_b)
-    fit = solve_moments(moments, n_nonzero=3)
-    np.testing.assert_allclose(fit.coef, theta, atol=1e-12)
-    covariance = coef_covariance(fit, moments)
-    rng, n_draws, c = np.random.default_rng(7), 6000, [0, 2, 4]
-    draws = [add_noise(moments, rng) for _ in range(n_draws)]
-    solved = np.array([np.linalg.solve(d.S[np.ix_(c, c)], d.b[c]) for d in draws])
-    empirical, expected = np.cov(solved.T), covariance[np.ix_(c, c)]
-    # Standard error of a covariance of normal variables; five of them. The noise is some
-    # thousandths of S, so that the linearisation is exact within a few percent of one.
-    variances = np.diag(expected)
-    error = np.sqrt((np.outer(variances, variances) + expected**2) / n_draws)
-    assert np.all(np.abs(empirical - expected) < 5 * error)
-    assert not covariance[[1, 3]].any() and not covariance[:, [1, 3]].any()
-
-
-def test_covariance_of_isotropic_noise():
-    """Noise that is isotropic in the symmetric matrices has a covariance in closed form."""
-    s, s_b, theta = 0.05, 0.02, np.array([0.6, -0.3])
-    S = np.array([[1.0, 0.4], [0.4, 2.0]])
-    moments = exact(S, S @ theta, s, s / math.sqrt(2), s_b)
-    fit = solve_moments(moments, n_nonzero=2)
-    middle = s_b**2 * np.eye(2) + s**2 / 2 * (theta @ theta * np.eye(2) + np.outer(theta, theta))
-    expected = np.linalg.inv(S) @ middle @ np.linalg.inv(S)
-    np.testing.assert_allclose(coef_covariance(fit, moments), expected, rtol=1e-12)
-
-
-def test_intervals_cover():
-    """Noise of a realistic size, where errors come from the noisy moments themselves."""
-    theta = np.array([0.7, 0.0, -0.5, 0.0])
-    truth = exact(autoregressive(4, 0.3), autoregressive(4, 0.3) @ theta, 0.04, 0.028, 0.04)
-    rng, n_runs, inside = np.random.default_rng(11), 1500, []
-    for _ in range(n_runs):
-        moments = add_noise(truth, rng)
-        fit = solve_moments(moments, n_nonzero=2)
-        assert np.array_equal(fit.support, theta != 0)
-        deviations = np.sqrt(np.diag(coef_covariance(fit, moments)))
-        inside.append(np.abs(fit.coef - theta)[[0, 2]] <= 1.96 * deviations[[0, 2]])
-    # Standard error of the share, were the two of a run the same: sqrt(.05 * .95 / 1500)
-    # = 0.0056; four of them, and 0.01 for the curvature at this size of noise.
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.0225 + 0.01)
-
-
-# --- the score on other reports ------------------------------------------------------------
-
-
-def test_score_on_other_reports_by_simulation():
-    theta, S = np.array([0.7, -0.4, 0.0, 0.2]), autoregressive(4)
-    b = S @ np.array([0.6, -0.5, 0.1, 0.0])
-    truth = exact(S, b, 0.3, 0.1, 0.2)
-    rng, n_draws = np.random.default_rng(5), 6000
-    scores, errors = np.array(
-        [holdout_score(theta, add_noise(truth, rng)) for _ in range(n_draws)]
-    ).T
-    assert np.ptp(errors) == 0.0  # known, and not estimated
-    expected = theta @ S @ theta - 2 * b @ theta
-    assert scores.mean() == pytest.approx(expected, abs=4 * errors[0] / math.sqrt(n_draws))
-    assert scores.std() == pytest.approx(errors[0], rel=4 / math.sqrt(2 * n_draws))
-    assert holdout_score(np.zeros(4), truth) == (0.0, 0.0)
-
-
-def test_score_is_the_mean_squared_error_of_clipped_records():
-    rng = np.random.default_rng(6)
-    X, y, theta = rng.standard_normal((500, 3)), rng.standard_normal(500), np.array([0.2, 0, -1.0])
-    score, error = holdout_score(theta, exact(X.T @ X / 500, X.T @ y / 500))
-    assert score == pytest.approx(np.mean((X @ theta - y) ** 2) - np.mean(y**2)) and error == 0.0
 
 
 # --- how good the default is ---------------------------------------------------------------
 
 
-def normal_campaign(d, k, n, seed, epsilon=1.0, gram=None):
-    """Moments of clipped normal features with the noise of one bit per user.
+def normal_campaign(d, k, n, seed):
+    """Moments of clipped normal features with the noise of one bit per user at epsilon 1.
 
     The sampling error of the records is left out: it is of the order of a hundredth at these
     numbers of users, and the noise of several hundredths and more.
     """
     rng = np.random.default_rng([d, n, seed])
-    config = LDPConfig("moments", d, epsilon, campaign_id="moment solvers")
-    law, radius = stats.chi2(d), config.x_bound
-    inside = law.expect(lambda q: q, lb=0, ub=radius**2)
-    mean_square = (inside + radius**2 * law.sf(radius**2)) / d
+    config = LDPConfig("moments", d)
     theta = np.zeros(d)
     theta[rng.choice(d, k, replace=False)] = rng.choice([-1, 1], k) / math.sqrt(k)
-    S = mean_square * np.eye(d)
+    S = mean_clipped_square(d, config.x_bound) * np.eye(d)
     s = config.noise_scale / math.sqrt(n)
     return theta, add_noise(exact(S, S @ theta, s, s / math.sqrt(2), s / config.gamma), rng)
 
@@ -622,13 +498,6 @@ def test_default_with_many_users():
     # The shrinkage of the soft threshold costs more than twice as much.
     for options in ({"solver": "corrected_lasso"}, {"solver": "closed_form", "threshold": "soft"}):
         assert np.median(errors_of(10, 3, 300_000, **options)) > 2 * default
-
-
-def test_error_falls_as_the_square_root_of_users():
-    few = np.median(errors_of(10, 3, 1_000_000, n_nonzero=3))
-    many = np.median(errors_of(10, 3, 16_000_000, n_nonzero=3))
-    # A median of 40 has a relative error of about a tenth; the ratio of two, three times that.
-    assert few / many == pytest.approx(4.0, rel=0.42)
 
 
 def test_default_with_far_too_few_users():
