@@ -114,7 +114,7 @@ class LDPConfig:
     x_bound : float or None, default=None
         Radius to which the features of a record are clipped, in public units; None is the
         square root of the number of columns, the typical norm of standardised features.
-    y_bound : float, default=3.0
+    y_bound : float, default=2.5
         Bound on the target, in public units.
     residual_bound : float, default=1.5
         Bound on the residual of "gradient", in public units.
@@ -123,7 +123,7 @@ class LDPConfig:
         "gradient" only.
     gamma : float or None, default=None
         Weight of the cross moments against the Gram matrix in "moments"; None is
-        ``sqrt(0.5) * x_bound / y_bound``.
+        ``x_bound / y_bound``, with which both have the same bound.
     feature_center, feature_scale : sequence of float or None, default=None
         Public units of the features; None is 0 and 1.
     y_center, y_scale : float, default=0.0 and 1.0
@@ -175,7 +175,7 @@ class LDPConfig:
     mechanism: str = "one_bit"
     n_bits: int | None = None
     x_bound: float | None = None
-    y_bound: float = 3.0
+    y_bound: float = 2.5
     residual_bound: float = 1.5
     loss: str = "squared"
     gamma: float | None = None
@@ -197,7 +197,7 @@ class LDPConfig:
         self._set("x_bound", _bound(r, "x_bound"))
         self._set("y_bound", _bound(self.y_bound, "y_bound"))
         self._set("residual_bound", _bound(self.residual_bound, "residual_bound"))
-        gamma = math.sqrt(0.5) * self.x_bound / self.y_bound if self.gamma is None else self.gamma
+        gamma = self.x_bound / self.y_bound if self.gamma is None else self.gamma
         self._set("gamma", _bound(gamma, "gamma"))
         self._set("feature_center", self._units(self.feature_center, "feature_center"))
         self._set("feature_scale", self._units(self.feature_scale, "feature_scale"))

@@ -56,7 +56,7 @@ class LDPSparseRegressorCV(MomentEstimator):
         Bits per report; None takes the best number for `epsilon`.
     x_bound : "sqrt_d" or float, default="sqrt_d"
         Radius to which features are clipped, in public units.
-    y_bound : float, default=3.0
+    y_bound : float, default=2.5
         Bound on the target, in public units.
     coef_bound : float, default=1.0
         Public bound on the Euclidean norm of the coefficients, in public units; the intercept
@@ -74,7 +74,7 @@ class LDPSparseRegressorCV(MomentEstimator):
     gram : {"auto", "public", "private", "combined"}, default="auto"
         Where the Gram matrix comes from.
     max_iter : int, default=1000
-        Largest number of iterations of "corrected_lasso".
+        Largest number of iterations of "corrected_lasso", and of the pilot of "topk_refit".
     tol : float, default=1e-8
         Tolerance of "corrected_lasso".
     campaign_id : str, default=""
@@ -129,7 +129,7 @@ class LDPSparseRegressorCV(MomentEstimator):
 
     Warns
     -----
-    LowSignalWarning, IllConditionedWarning
+    LowSignalWarning, IllConditionedWarning, ConvergenceWarning
         As :class:`LDPSparseRegressor`.
 
     See Also
@@ -164,7 +164,7 @@ class LDPSparseRegressorCV(MomentEstimator):
         mechanism="one_bit",
         n_bits=None,
         x_bound="sqrt_d",
-        y_bound=3.0,
+        y_bound=2.5,
         coef_bound=1.0,
         gamma=None,
         feature_center=None,
@@ -321,7 +321,7 @@ class LDPSparseRegressorCV(MomentEstimator):
     def _candidates(self, n_features):
         if self.param_grid is None:
             most = min(n_features, _MOST_FEATURES)
-            return [{"n_nonzero": k} for k in range(1, most + 1)]
+            return [{"solver": "matching_pursuit", "n_nonzero": k} for k in range(1, most + 1)]
         try:
             candidates = list(ParameterGrid(self.param_grid))
         except (TypeError, ValueError) as error:

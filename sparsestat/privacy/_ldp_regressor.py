@@ -45,7 +45,8 @@ default="auto"
         largest coefficients of a weakly penalised pilot. "corrected_lasso" minimises the
         quadratic form with an L1 penalty within the ball of `coef_bound` [2]_, also if its
         matrix is indefinite. "closed_form" inverts the Gram matrix, with small eigenvalues
-        raised, and applies `threshold` [1]_. "auto" is "matching_pursuit".
+        raised, and applies `threshold` [1]_. "auto" is "topk_refit" if `n_nonzero` is given, and
+        "matching_pursuit" otherwise.
     threshold : {"refit", "hard", "soft"}, default="refit"
         What "closed_form" does beyond the threshold: solve the equations of the features that
         pass it again, keep their coefficients, or shrink them as in [1]_.
@@ -64,7 +65,7 @@ default="auto"
         Radius to which features are clipped, in public units; "sqrt_d" is the square root of
         the number of columns, about the median norm of standardised features. Features and
         target are clipped by one weight, which does not bias the coefficients.
-    y_bound : float, default=3.0
+    y_bound : float, default=2.5
         Bound on the target, in public units.
     coef_bound : float, default=1.0
         Public bound on the Euclidean norm of the coefficients, in public units; the intercept
@@ -91,9 +92,9 @@ default="auto"
         threshold. Only for comparison by :meth:`fit`; needs `delta` above 0, and far more
         users. Of the bounds, `x_bound` and `y_bound` are not used.
     max_iter : int, default=1000
-        Largest number of iterations of "corrected_lasso".
+        Largest number of iterations of "corrected_lasso", and of the pilot of "topk_refit".
     tol : float, default=1e-8
-        "corrected_lasso" stops when a step is shorter than this, relative to `coef_bound`.
+        It stops when a step is shorter than this, relative to `coef_bound`.
     campaign_id : str, default=""
         Goes into the fingerprint of the configuration.
     n_jobs : int or None, default=None
@@ -145,6 +146,8 @@ default="auto"
         If the known noise hides any coefficient within `coef_bound`.
     IllConditionedWarning
         If eigenvalues of the private Gram matrix were raised.
+    ConvergenceWarning
+        If `max_iter` was reached.
 
     See Also
     --------
@@ -220,7 +223,7 @@ default="auto"
         mechanism="one_bit",
         n_bits=None,
         x_bound="sqrt_d",
-        y_bound=3.0,
+        y_bound=2.5,
         coef_bound=1.0,
         gamma=None,
         feature_center=None,

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sparsestat.privacy._aggregator import MomentAggregator
@@ -143,6 +144,13 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
         self.n_iter_ = int(solution.n_iter)
 
     def _warn(self, solution, config, stacklevel):
+        if not solution.converged:
+            warnings.warn(
+                f"{solution.n_iter} iterations ended with a step of {solution.accuracy:.2g} "
+                f"coef_bound, longer than tol={self.tol:g}; raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=stacklevel,
+            )
         thresholds = solution.threshold[config.fit_intercept :]
         smallest, bound = np.min(thresholds, initial=np.inf), float(self.coef_bound)
         if smallest > bound:

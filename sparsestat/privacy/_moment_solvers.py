@@ -11,6 +11,8 @@ from scipy.linalg import eigh
 _FLOOR = 0.05
 # Columns whose mean square is below this many standard deviations of its noise are left out.
 _DETECTABLE = 2.0
+# Share of the penalty that hides all noise at which columns are ranked.
+_PILOT_SHARE = 2.0 / 3.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class MomentFit:
         Number of iterations, or of features that were tried.
     converged : bool
         Whether they came to an end by themselves.
+    accuracy : float
+        Length of the last step over `coef_bound`; 0 if there is no iteration to converge.
     """
 
     coef: np.ndarray
@@ -46,6 +50,7 @@ class MomentFit:
     condition_number: float
     n_iter: int
     converged: bool
+    accuracy: float = 0.0
 
 
 def solve_moments(
@@ -67,7 +72,7 @@ def solve_moments(
     moments : NoisyMoments
         With a Gram matrix.
     solver : {"auto", "matching_pursuit", "topk_refit", "corrected_lasso", "closed_form"}
-        The method; "auto" is "matching_pursuit".
+        The method; "auto" is "topk_refit" if `n_nonzero` is given, else "matching_pursuit".
     n_nonzero : int or None
         Number of features to keep; None leaves it to `alpha`.
     threshold : {"refit", "hard", "soft"}
@@ -93,7 +98,7 @@ def solve_moments(
     usable = free | (np.diag(moments.S) >= _DETECTABLE * moments.sd_diag)
     usable &= np.diag(moments.S) > 0
     solvers: dict[str, Callable[..., MomentFit]] = {
-        "auto": _matching_pursuit,
+        "auto": _matching_pursuit if n_nonzero is None else _topk_refit,
         "matching_pursuit": _matching_pursuit,
         "topk_refit": _topk_refit,
         "corrected_lasso": _corrected_lasso,
@@ -127,6 +132,19 @@ class _Problem:
         on = (m.sd_diag**2 - m.sd_off**2) * theta**2
         return np.sqrt(m.sd_off**2 * squares + on + m.sd_b**2)
 
+    def left_noise(self, theta, support):
+        """Standard deviation of what a refit of some columns leaves of other correlations.
+
+        Beside their own noise it is that of the refitted coefficients, which comes with the
+        covariance of the columns.
+        """
+        columns = np.flatnonzero(support)
+        carried = self.S[:, columns]
+        covariance = _noise_covariance(self.moments, theta[columns], columns)
+        return np.sqrt(
+            self.correlation_noise(theta) ** 2 + np.sum((carried @ covariance) * carried, axis=1)
+        )
+
     def alone(self, correlation):
         """Coefficients that a correlation amounts to for each column by itself."""
         diagonal = np.where(self.usable, np.diag(self.S), 1.0)
@@ -151,10 +169,10 @@ class _Problem:
             return theta
         return np.where(self.free, theta, theta * (self.coef_bound / norm))
 
-    def fit(self, support, threshold, alpha, n_iter, converged=True):
+    def fit(self, support, threshold, alpha, n_iter, converged=True, accuracy=0.0):
         theta, floor, condition = self.solve(support)
         return MomentFit(
-            theta, support, threshold, float(alpha), floor, condition, n_iter, converged
+            theta, support, threshold, float(alpha), floor, condition, n_iter, converged, accuracy
         )
 
 
@@ -187,28 +205,38 @@ def floored_inverse(S):
 def _matching_pursuit(problem, *, n_nonzero, alpha, **_):
     """Admit one column after another, refitting, until what is left may be noise.
 
-    Orthogonal matching pursuit on moments. A column enters if its correlation with what the
-    others leave is larger than the noise of all correlations is likely to be.
+    Orthogonal matching pursuit on moments. A column may enter if its correlation with what the
+    others leave is larger than the noise of all correlations is likely to be, and of those the
+    one enters that explains most. If a number of columns is asked for and none is beyond the
+    noise, the one that is most of its noise enters.
     """
     support = problem.free & problem.usable
     theta = problem.solve(support)[0]
     most = int(np.count_nonzero(problem.usable & ~problem.free))
     most = most if n_nonzero is None else min(most, n_nonzero)
     scale = np.sqrt(np.where(problem.usable, np.diag(problem.S), 1.0))
-    first = np.maximum(problem.correlation_noise(theta) * problem.spread, 0.0)
+    first = problem.left_noise(theta, support) * problem.spread
     threshold = problem.alone(first if alpha == "auto" else np.full(len(scale), float(alpha)))
     used = 0.0
     for admitted in range(most):
         left = np.abs(problem.b - problem.S @ theta)
         candidates = problem.usable & ~support
-        column = int(np.argmax(np.where(candidates, left / scale, -1.0)))
+        limit = problem.left_noise(theta, support) * problem.spread
+        if alpha != "auto" and n_nonzero is None:
+            limit = np.full(len(left), float(alpha))
+        beyond = candidates & (left >= limit)
         if n_nonzero is None:
-            noise = problem.correlation_noise(theta)[column] * problem.spread
-            used = noise if alpha == "auto" else float(alpha)
-            if left[column] < used:
+            used = float(np.min(limit[candidates]))
+            if not beyond.any():
                 return problem.fit(support, threshold, used, max(1, admitted))
+        # The correlations of columns in small units are small, and so is their scale; weighing
+        # by it before the noise is told from the rest would rank them by their noise.
+        if beyond.any():
+            merit = np.where(beyond, left / scale, -1.0)
+        else:
+            merit = np.where(candidates, left / np.where(candidates, limit, 1.0), -1.0)
         support = support.copy()
-        support[column] = True
+        support[int(np.argmax(merit))] = True
         theta = problem.solve(support)[0]
     return problem.fit(support, threshold, used, max(1, most))
 
@@ -221,12 +249,22 @@ def _corrected_lasso(problem, *, n_nonzero, alpha, max_iter, tol, **_):
     """
     if alpha == "auto":
         alpha = _bound_noise(problem) * problem.spread
-    theta, n_iter, converged = _lasso_iterations(problem, float(alpha), None, max_iter, tol)
+    theta, n_iter, accuracy = _lasso_iterations(problem, float(alpha), None, max_iter, tol)
     if n_nonzero is not None:
         theta = _keep_largest(problem, theta, n_nonzero)
     threshold = problem.alone(np.full(len(theta), float(alpha)))
     condition = floored_inverse(problem.S)[2]
-    return MomentFit(theta, theta != 0, threshold, float(alpha), 0.0, condition, n_iter, converged)
+    return MomentFit(
+        theta,
+        theta != 0,
+        threshold,
+        float(alpha),
+        0.0,
+        condition,
+        n_iter,
+        accuracy <= tol,
+        accuracy,
+    )
 
 
 def _bound_noise(problem):
@@ -240,18 +278,18 @@ def _lasso_iterations(problem, alpha, start, max_iter, tol):
     curvature = float(np.abs(eigh(S, eigvals_only=True)).max()) if len(b) else 0.0
     theta = np.zeros(len(b)) if start is None else start
     if curvature == 0.0:
-        return theta, 1, True
+        return theta, 1, 0.0
     shrink = np.where(problem.free, 0.0, alpha / curvature)
-    for n_iter in range(1, max_iter + 1):
+    n_iter, accuracy = 0, math.inf
+    while n_iter < max_iter and accuracy > tol:
+        n_iter += 1
         step = theta - (S @ theta - b) / curvature
         # Scaling into the ball after the soft threshold is the proximal operator of both.
         new = np.sign(step) * np.maximum(np.abs(step) - shrink, 0.0)
         new = problem.into_ball(np.where(problem.usable, new, 0.0))
-        change = float(np.linalg.norm(new - theta))
+        accuracy = float(np.linalg.norm(new - theta)) / problem.coef_bound
         theta = new
-        if change <= tol * problem.coef_bound:
-            return theta, n_iter, True
-    return theta, max_iter, False
+    return theta, n_iter, accuracy
 
 
 def _keep_largest(problem, theta, n_nonzero):
@@ -265,13 +303,22 @@ def _keep_largest(problem, theta, n_nonzero):
 def _topk_refit(problem, *, n_nonzero, alpha, max_iter, tol, **_):
     """Select by the size of a weakly penalised pilot, and solve the selected equations."""
     strength = _bound_noise(problem) * problem.spread if alpha == "auto" else float(alpha)
-    # A quarter of the penalty that hides all noise keeps what is to be ranked.
-    pilot, n_iter, converged = _lasso_iterations(problem, strength / 4, None, max_iter, tol)
+    # A number of columns needs a ranking of them, for which a weaker penalty is better; one
+    # that hides all noise decides by itself where there is no number.
+    share = 1.0 if n_nonzero is None else _PILOT_SHARE
+    pilot, n_iter, accuracy = _lasso_iterations(problem, share * strength, None, max_iter, tol)
+    support = pilot != 0
     if n_nonzero is not None:
-        pilot = _keep_largest(problem, pilot, n_nonzero)
+        # Columns that the pilot has at zero follow in the order of what they could explain.
+        left = np.abs(problem.b - problem.S @ pilot)
+        candidates = problem.usable & ~problem.free
+        rank = np.lexsort((-left, -np.abs(pilot), ~candidates))
+        support = np.zeros(len(left), dtype=bool)
+        support[rank[:n_nonzero]] = True
+        support &= candidates
     threshold = problem.alone(np.full(len(pilot), strength))
-    support = (pilot != 0) | (problem.free & problem.usable)
-    return problem.fit(support, threshold, strength, n_iter, converged)
+    support |= problem.free & problem.usable
+    return problem.fit(support, threshold, strength, n_iter, accuracy <= tol, accuracy)
 
 
 def _closed_form(problem, *, n_nonzero, threshold, alpha, **_):
@@ -292,7 +339,7 @@ def _closed_form(problem, *, n_nonzero, threshold, alpha, **_):
     limits[problem.free] = 0.0
     support = problem.usable & (np.abs(raw) > limits)
     if n_nonzero is not None:
-        support = _keep_largest(problem, np.where(support, raw, 0.0), n_nonzero) != 0
+        support = _keep_largest(problem, raw, n_nonzero) != 0
     support |= problem.free & problem.usable
     strength = float(np.min(limits[~problem.free], initial=np.inf))
     if threshold == "refit":
@@ -327,15 +374,18 @@ def coef_covariance(fit, moments):
     D = len(fit.coef)
     covariance = np.zeros((D, D))
     columns = np.flatnonzero(fit.support)
+    covariance[np.ix_(columns, columns)] = _noise_covariance(moments, fit.coef[columns], columns)
+    return covariance
+
+
+def _noise_covariance(moments, theta, columns):
     if columns.size == 0:
-        return covariance
-    theta = fit.coef[columns]
+        return np.zeros((0, 0))
     inverse = floored_inverse(moments.S[np.ix_(columns, columns)])[0]
     spread = moments.sd_off**2 * (theta @ theta) + moments.sd_b**2
     middle = moments.sd_off**2 * np.outer(theta, theta) + spread * np.eye(len(theta))
     middle += np.diag((moments.sd_diag**2 - 2.0 * moments.sd_off**2) * theta**2)
-    covariance[np.ix_(columns, columns)] = inverse @ middle @ inverse
-    return covariance
+    return inverse @ middle @ inverse
 
 
 def lasso_coefficients(moments, alphas, *, coef_bound=1.0, free=None, max_iter=1000, tol=1e-8):
@@ -378,9 +428,9 @@ def lasso_coefficients(moments, alphas, *, coef_bound=1.0, free=None, max_iter=1
         alphas = np.geomspace(max(top, 0.06 * noise), 0.05 * noise, int(alphas))
     coefs, theta, converged = np.zeros((D, len(alphas))), None, True
     for index, alpha in enumerate(alphas):
-        theta, _, ended = _lasso_iterations(problem, float(alpha), theta, max_iter, tol)
+        theta, _, accuracy = _lasso_iterations(problem, float(alpha), theta, max_iter, tol)
         coefs[:, index] = theta
-        converged &= ended
+        converged &= accuracy <= tol
     return np.asarray(alphas, dtype=float), coefs, noise, converged
 
 

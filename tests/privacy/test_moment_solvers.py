@@ -150,7 +150,7 @@ def test_matching_pursuit_is_that_of_scikit_learn(seed, k):
     S, b = random_gram(8, rng, unit_diagonal=True), rng.standard_normal(8)
     values = np.linalg.eigvalsh(S)
     assert values[0] > 0.05 * values[-1]  # so that no eigenvalue is raised
-    fit = solve_moments(exact(S, b), n_nonzero=k, coef_bound=1e3)
+    fit = solve_moments(exact(S, b), solver="matching_pursuit", n_nonzero=k, coef_bound=1e3)
     np.testing.assert_allclose(fit.coef, orthogonal_mp_gram(S, b, n_nonzero_coefs=k), atol=1e-10)
     assert np.count_nonzero(fit.support) == k and fit.alpha == 0.0 and fit.converged
 
@@ -168,11 +168,11 @@ def test_best_subsets_by_enumeration(seed):
     """Greedy is optimal for one column, and for any number that are not correlated."""
     rng = np.random.default_rng(seed)
     S, b = random_gram(7, rng), rng.standard_normal(7)
-    one = solve_moments(exact(S, b), n_nonzero=1, coef_bound=1e3)
+    one = solve_moments(exact(S, b), solver="matching_pursuit", n_nonzero=1, coef_bound=1e3)
     assert set(np.flatnonzero(one.support)) == best_subset(S, b, 1)
     S = np.diag(rng.uniform(0.5, 2.0, 7))
     for k in (2, 3, 6):
-        fit = solve_moments(exact(S, b), n_nonzero=k, coef_bound=1e3)
+        fit = solve_moments(exact(S, b), solver="matching_pursuit", n_nonzero=k, coef_bound=1e3)
         columns = best_subset(S, b, k)
         assert set(np.flatnonzero(fit.support)) == columns
         expected = np.where(np.isin(np.arange(7), list(columns)), b / np.diag(S), 0.0)
@@ -292,9 +292,38 @@ def test_largest_are_refitted():
     expected = np.linalg.solve(S[np.ix_([0, 2], [0, 2])], moments.b[[0, 2]])
     np.testing.assert_allclose(two.coef[[0, 2]], expected, atol=1e-12)
     assert not two.coef[[1, 3, 4, 5]].any()
-    # A quarter of this penalty keeps the first alone.
-    one = solve_moments(moments, solver="topk_refit", alpha=4 * 0.35)
+    # This penalty keeps the first alone.
+    one = solve_moments(moments, solver="topk_refit", alpha=0.35)
     np.testing.assert_array_equal(np.flatnonzero(one.support), [0])
+
+
+@pytest.mark.parametrize("solver", ["matching_pursuit", "topk_refit", "closed_form"])
+def test_as_many_as_were_asked_for_although_noise_hides_them(solver):
+    moments = exact(np.eye(4), [0.6, 0.001, 0.02, 0.01], 0.1, 0.07, 0.1)
+    for k, columns in ((2, [0, 2]), (3, [0, 2, 3]), (4, [0, 1, 2, 3])):
+        fit = solve_moments(moments, solver=solver, n_nonzero=k)
+        np.testing.assert_array_equal(np.flatnonzero(fit.support), columns)
+
+
+def test_noise_in_a_column_of_small_units_hides_no_signal():
+    # By itself the last column would explain as much as the first by a coefficient of 100.
+    moments = exact(np.diag([1, 1, 1e-4]), [0.6, 0.5, 0.01], 1e-5, 1e-5, 0.02)
+    for k in (None, 2):
+        fit = solve_moments(moments, solver="matching_pursuit", n_nonzero=k)
+        np.testing.assert_allclose(fit.coef, [0.6, 0.5, 0.0], atol=1e-12)
+
+
+def test_noise_of_refitted_coefficients_counts_in_what_they_leave():
+    # With a public Gram matrix: a correlation of 0.9 carries the noise of the first
+    # coefficient over, so that what is left has the variance (1 + 0.81) sd_b^2.
+    S = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    limit = 0.01 * math.sqrt(1 + 0.81) * math.sqrt(2 * math.log(3))
+
+    def size(left):
+        moments = exact(S, [0.8, 0.72 - left, 0.0], sd_b=0.01)
+        return solve_moments(moments).support.sum()
+
+    assert size(0.99 * limit) == 1 and size(1.01 * limit) == 2
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -331,7 +360,9 @@ def test_small_eigenvalues_are_raised():
 
 def test_raised_eigenvalues_are_reported():
     S = np.array([[1.0, 0.99], [0.99, 1.0]])
-    fit = solve_moments(exact(S, [0.5, 0.4]), n_nonzero=2, coef_bound=1e3)
+    fit = solve_moments(
+        exact(S, [0.5, 0.4]), solver="matching_pursuit", n_nonzero=2, coef_bound=1e3
+    )
     assert fit.eigenvalue_floor == pytest.approx(0.05 * 1.99)
     assert fit.condition_number == pytest.approx(1.99 / 0.01)
     # The difference of the columns is divided by the floor instead of by 0.01.

@@ -230,15 +230,15 @@ def test_small_errors_follow_the_rate():
     lam = mean_clipped_square(d, 4.0)
     for epsilon, n_bits in [(0.5, 1), (2.0, 1), (6.0, 3)]:
         s = math.sqrt(math.pi / 2 / n_bits) / math.tanh(epsilon / (2 * n_bits))
-        cross = k * (s * 4.0 * 3.0 / (lam * error)) ** 2
+        cross = k * (s * 4.0 * 2.5 / (lam * error)) ** 2
         assert plan_ldp(d, k, epsilon, error, kind="cross").n_users == pytest.approx(
             cross, rel=1e-4
         )
         rounds = k * (s * 4.0 * 1.5 / (lam * error)) ** 2 * 5 / 4
         plan = plan_ldp(d, k, epsilon, error, kind="gradient", n_rounds=5)
         assert plan.n_users == pytest.approx(rounds, rel=1e-4)
-        # R^2 = r^4 (1 + 1/2), and gamma^2 = r^2 / 18 for the bound 3 on the target.
-        moments = k * (s * 16 * math.sqrt(1.5) / (lam * error)) ** 2 * (18 / 16 + 0.5)
+        # R^2 = 2 r^4, and gamma = r / 2.5 for the bound 2.5 on the target.
+        moments = k * (s * 16 * math.sqrt(2) / (lam * error)) ** 2 * (2.5**2 / 16 + 0.5)
         plan = plan_ldp(d, k, epsilon, error)
         assert plan.n_users == pytest.approx(moments, rel=1e-4)
         assert plan.miss_rate == pytest.approx(0.0, abs=1e-12)
