@@ -187,7 +187,7 @@ _PAGE = """<!DOCTYPE html>
 <p class="brand">sparsestat {version}</p>
 <h1>A tour on real data</h1>
 <p>Every number on this page was computed on this machine by
-<code>python -m sparsestat tour</code>; the data come with scikit-learn.</p>
+<code>python -m sparsestat tour</code>; the data come with the packages that it installs.</p>
 <nav><ol>{contents}</ol></nav>
 </header>
 <main>

@@ -27,6 +27,7 @@ _MODULES = {
     "NoisyMoments": "_aggregator",
     "PrivacyBudgetExceeded": "_errors",
     "PrivacySpec": "_config",
+    "PublicUnitsWarning": "_errors",
     "Query": "_query",
     "Randomizer": "_client",
     "Report": "_reports",

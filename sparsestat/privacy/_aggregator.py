@@ -199,7 +199,10 @@ class MomentAggregator:
             If the sums are on another device than the batch.
         """
         if not isinstance(batch, ReportBatch):
-            raise TypeError(f"batch must be a ReportBatch, got a {type(batch).__name__}.")
+            raise TypeError(
+                f"batch must be a ReportBatch, got a {type(batch).__name__}; "
+                "ReportBatch.from_reports makes one of single reports."
+            )
         self._check_origin(batch.config, batch.round, batch.simulated)
         nonces = self._new_nonces(batch)
         sums = self._decode(batch)

@@ -1,5 +1,6 @@
 """What the estimators share: the client's parameters, and the way back to the data's units."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,7 +9,8 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsestat.privacy._config import LDPConfig
-from sparsestat.privacy._records import clean_records
+from sparsestat.privacy._errors import PublicUnitsWarning
+from sparsestat.privacy._records import clean_records, clip_rows
 from sparsestat.utils._sklearn import CallbackSupportMixin, Interval, StrOptions
 from sparsestat.utils._threads import thread_ranges
 
@@ -129,6 +131,60 @@ def unit_coefficients(config):
     """
     zero, one = np.zeros(config.n_columns), np.ones(config.n_columns)
     return raw_coefficients(one, config)[0] - raw_coefficients(zero, config)[0]
+
+
+class ClipCount:
+    """How many of the simulated records are clipped, which no server could know.
+
+    Parameters
+    ----------
+    config : LDPConfig
+        The campaign.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        self.n_records = self.n_features = self.n_targets = 0
+
+    def add(self, X, y):
+        """Count records.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_columns)
+            Features in public units.
+        y : ndarray of shape (n_samples,)
+            Targets in public units.
+        """
+        config, weights = self.config, np.ones(len(y))
+        if config.kind != "label":
+            weights = clip_rows(X, config.x_bound)[1]
+        bound = config.residual_bound if config.kind == "gradient" else config.y_bound
+        self.n_records += len(y)
+        self.n_features += int(np.count_nonzero(weights < 1.0))
+        if config.loss != "logistic":
+            self.n_targets += int(np.count_nonzero(np.abs(weights * y) > bound))
+
+    def warn(self, stacklevel):
+        """Warn if the units cannot be meant.
+
+        Parameters
+        ----------
+        stacklevel : int
+            Of the caller that is to blame.
+        """
+        for what, count, most, remedy in (
+            ("features", self.n_features, 0.95, "feature_center, feature_scale and x_bound"),
+            ("targets", self.n_targets, 0.8, "y_center, y_scale and the bound on the target"),
+        ):
+            if count > most * self.n_records:
+                warnings.warn(
+                    f"The {what} of {count / self.n_records:.0%} of the records are clipped, so "
+                    f"little of them is left: set {remedy} to what is publicly known. In a "
+                    "campaign nobody would notice.",
+                    PublicUnitsWarning,
+                    stacklevel=stacklevel + 1,
+                )
 
 
 def user_parts(n_samples):

@@ -28,5 +28,9 @@ class LowSignalWarning(UserWarning):
     """The known noise of the reports is larger than any coefficient can be."""
 
 
+class PublicUnitsWarning(UserWarning):
+    """Nearly all records of a simulation are clipped: the public units do not fit them."""
+
+
 class IllConditionedWarning(UserWarning):
     """The private Gram matrix was not safely positive definite and has been regularised."""

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from sparsestat.privacy._base import (
+    ClipCount,
     LDPEstimator,
     rows_in_public_units,
     unit_coefficients,
@@ -61,11 +62,12 @@ class IHTEstimator(LDPEstimator):
         server = self._make_server(config, n_rounds)
         rng = coin_generator(self.random_state)
         groups = np.array_split(rng.permutation(n_samples), n_rounds)
-        stopped = False
+        stopped, clipped = False, ClipCount(config)
         with FitTicker(self, context, *given) as ticker:
             for group in groups:
                 query = server.query()
                 rows, answers = rows_in_public_units(X[group], targets[group], config)
+                clipped.add(rows, answers)
                 state = simulate_state(rows, answers, config, rng, query=query, n_jobs=self.n_jobs)
                 server.ingest(state).close_round()
                 point = server.theta_
@@ -78,6 +80,7 @@ class IHTEstimator(LDPEstimator):
                 )
                 if stopped:
                     break
+        clipped.warn(stacklevel=5)
         for name, value in learned.items():
             setattr(self, name, value)
         # The decorators of a fit stand between it and the caller.

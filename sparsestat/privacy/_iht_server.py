@@ -145,6 +145,8 @@ class LDPIHTServer:
         )
 
     def __repr__(self):
+        if self.done:
+            return f"LDPIHTServer(all {self.n_rounds} rounds closed)"
         return (
             f"LDPIHTServer(round {len(self.path_)} of {self.n_rounds}, "
             f"{self._state.n_reports_} reports in it)"

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
-from sparsestat.privacy._base import LDPEstimator, user_parts
+from sparsestat.privacy._base import ClipCount, LDPEstimator, user_parts
 from sparsestat.privacy._directions import direction_keys, directions
 from sparsestat.privacy._errors import IncompatibleReportsError, SimulatedReportError
 from sparsestat.privacy._label_regression import fit_labels
@@ -98,6 +98,8 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
 
     Warns
     -----
+    PublicUnitsWarning
+        If nearly all records of a simulation are clipped.
     ConvergenceWarning
         If `max_iter` was reached.
 
@@ -228,6 +230,9 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
     def _simulate(self, X, y, config, ticker):
         """One report of each user, part after part; callbacks may look at each of them."""
         units = (np.asarray(y, dtype=np.float64) - config.y_center) / config.y_scale
+        clipped = ClipCount(config)
+        clipped.add(None, units)
+        clipped.warn(stacklevel=6)
         rng, batches = coin_generator(self.random_state), []
         for start, stop in user_parts(len(units)):
             part = units[start:stop]
@@ -282,7 +287,10 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
         """
         self._validate_params()
         if not isinstance(batch, ReportBatch):
-            raise TypeError(f"batch must be a ReportBatch, got a {type(batch).__name__}.")
+            raise TypeError(
+                f"batch must be a ReportBatch, got a {type(batch).__name__}; "
+                "ReportBatch.from_reports makes one of single reports."
+            )
         if batch.config.kind != "label":
             raise IncompatibleReportsError(
                 f"batch must hold reports of the kind 'label', got {batch.config.kind!r}."

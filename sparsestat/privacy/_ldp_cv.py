@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid
 
 from sparsestat.privacy._aggregator import MomentAggregator
+from sparsestat.privacy._base import ClipCount
 from sparsestat.privacy._errors import IncompatibleReportsError
 from sparsestat.privacy._ldp_regressor import LDPSparseRegressor
 from sparsestat.privacy._moment_estimator import MomentEstimator
@@ -129,7 +130,7 @@ class LDPSparseRegressorCV(MomentEstimator):
 
     Warns
     -----
-    LowSignalWarning, IllConditionedWarning, ConvergenceWarning
+    PublicUnitsWarning, LowSignalWarning, IllConditionedWarning, ConvergenceWarning
         As :class:`LDPSparseRegressor`.
 
     See Also
@@ -230,7 +231,7 @@ class LDPSparseRegressorCV(MomentEstimator):
             X, y = self._check_records(X, y)
             candidates = self._candidates(X.shape[1])
             config = self._campaign(X.shape[1])
-            shards = []
+            shards, clipped = [], ClipCount(config)
             for shard in range(min(self.cv, X.shape[0])):
                 # Neighbours may have reported in some order, so they go to different shards.
                 rows = np.arange(shard, X.shape[0], self.cv)
@@ -242,11 +243,13 @@ class LDPSparseRegressorCV(MomentEstimator):
                         config,
                         ticker,
                         lambda now, before=so_far: self._present(before, now, X.dtype),
+                        clipped,
                         first=shard,
                     )
                 )
                 if ticker.stopped:
                     break
+            clipped.warn(stacklevel=4)
             # The decorators of a fit stand between it and the caller.
             self._choose(shards, candidates, X.dtype, stacklevel=6)
         self.converged_ &= not ticker.stopped
@@ -274,7 +277,10 @@ class LDPSparseRegressorCV(MomentEstimator):
             If public rows are missing or do not fit.
         """
         if not isinstance(batch, ReportBatch):
-            raise TypeError(f"batch must be a ReportBatch, got a {type(batch).__name__}.")
+            raise TypeError(
+                f"batch must be a ReportBatch, got a {type(batch).__name__}; "
+                "ReportBatch.from_reports makes one of single reports."
+            )
         self._validate_params()
         shard_of = batch.nonces % np.uint64(self.cv)
         options = {"allow_simulated": allow_simulated, "n_jobs": self.n_jobs}

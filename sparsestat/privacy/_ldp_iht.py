@@ -111,6 +111,8 @@ class LDPIHTRegressor(IHTEstimator, RegressorMixin, BaseEstimator):
 
     Warns
     -----
+    PublicUnitsWarning
+        If nearly all records of a simulation are clipped.
     LowSignalWarning
         If the known noise hides any coefficient within `coef_bound`.
 

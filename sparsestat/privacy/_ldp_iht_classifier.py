@@ -92,6 +92,8 @@ class LDPIHTClassifier(IHTEstimator, ClassifierMixin, BaseEstimator):
 
     Warns
     -----
+    PublicUnitsWarning
+        If nearly all records of a simulation are clipped.
     LowSignalWarning
         If the known noise hides any coefficient within `coef_bound`.
 

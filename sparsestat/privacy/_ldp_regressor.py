@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from sparsestat.privacy._aggregator import MomentAggregator, NoisyMoments
-from sparsestat.privacy._base import rows_in_public_units
+from sparsestat.privacy._base import ClipCount, rows_in_public_units
 from sparsestat.privacy._config import PrivacySpec
 from sparsestat.privacy._moment_estimator import MomentEstimator
 from sparsestat.privacy._moment_solvers import solve_moments
@@ -142,6 +142,8 @@ default="auto"
 
     Warns
     -----
+    PublicUnitsWarning
+        If nearly all records of a simulation are clipped.
     LowSignalWarning
         If the known noise hides any coefficient within `coef_bound`.
     IllConditionedWarning
@@ -323,14 +325,17 @@ default="auto"
                 return self._fit_paper(X, y, previous)
             config = self._campaign(X.shape[1])
             total = MomentAggregator(config, allow_simulated=True) if previous is None else previous
+            clipped = ClipCount(config)
             total = total + self._simulate(
                 X,
                 y,
                 config,
                 ticker,
                 lambda now: self._coefficients(total + now, X.dtype),
+                clipped,
                 first=total.n_reports_,
             )
+            clipped.warn(stacklevel=5)
             # The decorators of a fit stand between it and the caller.
             self._solve(total, X.dtype, stacklevel=7)
         self.converged_ &= not ticker.stopped
@@ -425,7 +430,10 @@ default="auto"
 
     def _aggregate(self, batch, allow_simulated):
         if not isinstance(batch, ReportBatch):
-            raise TypeError(f"batch must be a ReportBatch, got a {type(batch).__name__}.")
+            raise TypeError(
+                f"batch must be a ReportBatch, got a {type(batch).__name__}; "
+                "ReportBatch.from_reports makes one of single reports."
+            )
         state = MomentAggregator(batch.config, allow_simulated=allow_simulated, n_jobs=self.n_jobs)
         return state.add_batch(batch)
 

@@ -70,12 +70,13 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
         source = self._gram_source(rows, n_features + self.fit_intercept)
         return self._make_config("cross" if source == "public" else "moments", n_features)
 
-    def _simulate(self, X, y, config, ticker, finish, first=0):
+    def _simulate(self, X, y, config, ticker, finish, clipped, first=0):
         """One report of each user, part after part; callbacks may look at each of them."""
         rng = coin_generator(self.random_state, first)
         state = MomentAggregator(config, allow_simulated=True, n_jobs=self.n_jobs)
         for start, stop in user_parts(X.shape[0]):
             rows, targets = rows_in_public_units(X[start:stop], y[start:stop], config)
+            clipped.add(rows, targets)
             state.merge(simulate_state(rows, targets, config, rng, n_jobs=self.n_jobs))
             now = state.copy() if ticker.active else None
             if ticker.tick("users", lambda now=now: finish(now)):

@@ -90,7 +90,7 @@ def aggregate_shards(paths, *, allow_simulated=False, deduplicate=False, n_jobs=
     Raises
     ------
     ValueError
-        If there are no paths.
+        If there are no paths, or one is there twice.
     FileNotFoundError
         If there is no such file.
     ReportError
@@ -120,8 +120,11 @@ def aggregate_shards(paths, *, allow_simulated=False, deduplicate=False, n_jobs=
         return paths.map(aggregate_shard, **options).fold(operator.add).compute()
     if isinstance(paths, str | Path):
         raise TypeError(f"paths must be a sequence of paths, got the single path {paths!r}.")
-    total = None
+    total, places = None, set()
     for path in paths:
+        if os.path.realpath(path) in places:
+            raise ValueError(f"paths must name each file once, got {os.fspath(path)!r} twice.")
+        places.add(os.path.realpath(path))
         state = aggregate_shard(path, **options)
         try:
             total = state if total is None else total.merge(state)

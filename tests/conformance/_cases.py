@@ -136,7 +136,7 @@ def _crowd(n_samples, n_features, n_informative, noise, rng, classes):
     # Labels have noise of their own.
     noise = 0.2 * noise if classes else 0.5 * noise
     y = X @ (coef / np.linalg.norm(coef)) + noise * rng.standard_normal(n_samples) + 0.5
-    return X, (y > 0.5).astype(int) if classes else y, np.ones(n_samples)
+    return X, (y > 0.0).astype(int) if classes else y, np.ones(n_samples)
 
 
 def _structural_data(n_samples, n_features, rng):
@@ -233,6 +233,7 @@ _PRIVATE = {
     "hard": (60, 16),
     "warns": (
         "sparsestat.privacy.LowSignalWarning",
+        "sparsestat.privacy.PublicUnitsWarning",
         "sparsestat.privacy.IllConditionedWarning",
     ),
 }
@@ -245,7 +246,8 @@ _KNOWN = {
     ],
     "LDPSparseRegressorCV": [_PRIVATE],
     "LDPIHTRegressor": [_PRIVATE],
-    "LDPIHTClassifier": [_PRIVATE],
+    # Labels with little noise have large coefficients.
+    "LDPIHTClassifier": [{**_PRIVATE, "settings": {**_PRIVATE["settings"], "coef_bound": 3.0}}],
     "LabelLDPRegressor": [_PRIVATE],
     "Lasso": [_LASSO],
     "ElasticNet": [_LASSO],

@@ -299,11 +299,12 @@ def test_the_command_line_refuses(shards, tmp_path):
         (["aggregate", "good.npz", "other.npz", "-o", "o.npz"], 2, "IncompatibleReportsError: "),
         (["aggregate", "good.npz", "odd.npz", "-o", "o.npz"], 2, "SimulatedReportError: "),
         (["aggregate", "good.npz", ".", "-o", "o.npz"], 2, "ReportError: "),
+        (["aggregate", "good.npz", "./good.npz", "-o", "o.npz"], 2, "ValueError: paths must name"),
         (["aggregate", "good.npz", "-o", "missing/o.npz"], 2, "FileNotFoundError: "),
         (
-            ["aggregate", "good.npz", "good.npz", "--deduplicate", "-o", "o.npz"],
+            ["aggregate", "good.npz", "same.npz", "--deduplicate", "-o", "o.npz"],
             2,
-            "DuplicateReportError: path: 'good.npz'",
+            "DuplicateReportError: path: 'same.npz'",
         ),
         (["aggregate", "good.npz", "odd.npz", "--allow-simulated", "-o", "o.npz"], 0, ""),
         (["aggregate", "good.npz", "--n-jobs", "2", "-o", "o.npz"], 0, ""),
@@ -317,6 +318,7 @@ def test_the_command_line_refuses(shards, tmp_path):
 def test_commands(arguments, status, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_batch(5).save("good.npz")
+    make_batch(5).save("same.npz")
     make_batch(5, simulated=True, seed=1).save("odd.npz")
     make_batch(5, config=LDPConfig("cross", 2)).save("other.npz")
     MomentAggregator(CONFIG).add_batch(make_batch(5)).save("state.npz")
