@@ -17,6 +17,8 @@ from sparsestat.utils._threads import thread_ranges
 # A fit reports its progress at least this often, and after this many users.
 _PARTS = 8
 _USERS = 2**16
+# Of fewer records all may be clipped by chance: about half of those in the right units are.
+_TELLING = 20
 
 
 class LDPEstimator(CallbackSupportMixin):
@@ -173,6 +175,8 @@ class ClipCount:
         stacklevel : int
             Of the caller that is to blame.
         """
+        if self.n_records < _TELLING:
+            return
         for what, count, most, remedy in (
             ("features", self.n_features, 0.95, "feature_center, feature_scale and x_bound"),
             ("targets", self.n_targets, 0.8, "y_center, y_scale and the bound on the target"),

@@ -285,7 +285,7 @@ class LDPSparseRegressorCV(MomentEstimator):
         shard_of = batch.nonces % np.uint64(self.cv)
         options = {"allow_simulated": allow_simulated, "n_jobs": self.n_jobs}
         parts = [batch[shard_of == shard] for shard in range(self.cv)]
-        return self.fit_aggregates(
+        return self._fit_states(
             [
                 MomentAggregator(batch.config, **options).add_batch(part)
                 for part in parts
@@ -313,6 +313,9 @@ class LDPSparseRegressorCV(MomentEstimator):
         ValueError
             If there are no states, or public rows are missing or do not fit.
         """
+        return self._fit_states(aggregators)
+
+    def _fit_states(self, aggregators):
         self._validate_params()
         shards = [self._check_aggregator(state).copy() for state in aggregators]
         if not shards:
@@ -366,7 +369,7 @@ class LDPSparseRegressorCV(MomentEstimator):
         solution = self._solve_candidate(self._moments_of(total), total.config, {})
         return self._reconstruct(solution.coef, total.config, dtype)
 
-    def _choose(self, shards, candidates, dtype, stacklevel=4):
+    def _choose(self, shards, candidates, dtype, stacklevel=5):
         total = _total(shards)
         config, moments = total.config, self._moments_of(total)
         results = self._score(shards, candidates)

@@ -194,7 +194,9 @@ class LDPIHTClassifier(IHTEstimator, ClassifierMixin, BaseEstimator):
                 f"Only binary classification is supported. y has {len(classes)} classes."
             )
         if len(classes) < 2:
-            raise ValueError(f"y must have two classes, got one class only: {classes[0]!r}.")
+            raise ValueError(
+                f"y must have two classes, got one class only: {classes.tolist()[0]!r}."
+            )
         return self._fit_rounds(X, labels.astype(np.float64), given, context, classes_=classes)
 
     def _reconstruct(self, theta, config, dtype):

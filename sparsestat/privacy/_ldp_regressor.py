@@ -312,8 +312,12 @@ default="auto"
         IncompatibleReportsError
             If the parameters ask for another campaign than the reports so far are of.
         ValueError
-            As :meth:`fit`. The state is untouched after an error.
+            As :meth:`fit`, and with `paper_constants`. The state is untouched after an error.
         """
+        if self.paper_constants:
+            raise ValueError(
+                "paper_constants=True is for fit only: its bounds depend on the number of users."
+            )
         return self._fit(X, y, previous=getattr(self, "aggregator_", None))
 
     def _fit(self, X, y, previous):
@@ -322,7 +326,7 @@ default="auto"
             X, y = self._check_records(X, y, reset=previous is None)
             self._check_n_nonzero(X.shape[1])
             if self.paper_constants:
-                return self._fit_paper(X, y, previous)
+                return self._fit_paper(X, y)
             config = self._campaign(X.shape[1])
             total = MomentAggregator(config, allow_simulated=True) if previous is None else previous
             clipped = ClipCount(config)
@@ -341,11 +345,7 @@ default="auto"
         self.converged_ &= not ticker.stopped
         return self
 
-    def _fit_paper(self, X, y, previous):
-        if previous is not None:
-            raise ValueError(
-                "paper_constants=True is for fit only: its bounds depend on the number of users."
-            )
+    def _fit_paper(self, X, y):
         if self.fit_intercept or self.delta == 0:
             raise ValueError(
                 "paper_constants=True needs delta above 0 and fit_intercept=False, got "
@@ -402,7 +402,7 @@ default="auto"
         ValueError
             If public rows are missing or do not fit.
         """
-        return self.fit_aggregate(self._aggregate(batch, allow_simulated))
+        return self._fit_state(self._aggregate(batch, allow_simulated))
 
     def partial_fit_reports(self, batch, *, allow_simulated=False):
         """Add reports to those so far and solve again, as the server.
@@ -426,7 +426,7 @@ default="auto"
         """
         state = self._aggregate(batch, allow_simulated)
         previous = getattr(self, "aggregator_", None)
-        return self.fit_aggregate(state if previous is None else previous + state)
+        return self._fit_state(state if previous is None else previous + state)
 
     def _aggregate(self, batch, allow_simulated):
         if not isinstance(batch, ReportBatch):
@@ -458,6 +458,9 @@ default="auto"
         ValueError
             If public rows are missing or do not fit, or the kind is another one.
         """
+        return self._fit_state(aggregator)
+
+    def _fit_state(self, aggregator):
         self._validate_params()
         state = self._check_aggregator(aggregator).copy()
         self._check_n_nonzero(state.config.n_features)
@@ -485,7 +488,7 @@ default="auto"
     def _coefficients(self, state, dtype):
         return self._reconstruct(self._solution(state)[0].coef, state.config, dtype)
 
-    def _solve(self, state, dtype, stacklevel=4):
+    def _solve(self, state, dtype, stacklevel=5):
         solution, moments = self._solution(state)
         self._keep_campaign(state)
         self._keep_solution(solution, moments, state.config, dtype)

@@ -60,10 +60,11 @@ def bounds_from_public(X_public, y_public=None, *, fit_intercept=False, y_quanti
     if not 0 < y_quantile <= 1:
         raise ValueError(f"y_quantile must be in (0, 1], got {y_quantile!r}.")
     center, scale = X.mean(axis=0), X.std(axis=0)
-    # A column whose spread is rounding error is constant.
+    # A column whose spread is rounding error is constant, and adds nothing to a norm.
     constant = scale <= 1e-12 * np.abs(center)
     scale = np.where(constant, 1.0, scale)
-    norms = np.sqrt(np.sum(((X - center) / scale) ** 2, axis=1) + bool(fit_intercept))
+    units = np.where(constant, 0.0, (X - center) / scale)
+    norms = np.sqrt(np.sum(units**2, axis=1) + bool(fit_intercept))
     settings: dict[str, Any] = {
         "feature_center": tuple(center.tolist()),
         "feature_scale": tuple(scale.tolist()),
@@ -75,11 +76,12 @@ def bounds_from_public(X_public, y_public=None, *, fit_intercept=False, y_quanti
         )
         if len(y) != len(X):
             raise ValueError(f"y_public must have {len(X)} rows, as X_public, got {len(y)}.")
-        spread = float(y.std())
-        settings["y_center"] = float(y.mean())
-        settings["y_scale"] = spread if spread > 1e-12 * abs(settings["y_center"]) else 1.0
-        distance = np.abs(y - settings["y_center"]) / settings["y_scale"]
-        settings["y_bound"] = float(np.quantile(distance, y_quantile)) or 1.0
+        settings["y_center"], spread = float(y.mean()), float(y.std())
+        settings["y_scale"], settings["y_bound"] = 1.0, 1.0
+        if spread > 1e-12 * abs(settings["y_center"]):
+            distance = np.abs(y - settings["y_center"]) / spread
+            settings["y_scale"] = spread
+            settings["y_bound"] = float(np.quantile(distance, y_quantile)) or 1.0
     return settings
 
 
