@@ -152,8 +152,9 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=stacklevel,
             )
-        thresholds = solution.threshold[config.fit_intercept :]
-        smallest, bound = np.min(thresholds, initial=np.inf), float(self.coef_bound)
+        thresholds = solution.threshold / self._plausible_share(config)
+        smallest = np.min(thresholds[config.fit_intercept :], initial=np.inf)
+        bound = float(self.coef_bound)
         if smallest > bound:
             hidden = f"below {smallest:.3g}" if np.isfinite(smallest) else "of any size"
             warnings.warn(
@@ -172,6 +173,19 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
                 IllConditionedWarning,
                 stacklevel=stacklevel,
             )
+
+    def _plausible_share(self, config):
+        """How much of the mean square of each column need not be noise.
+
+        A column whose mean square is large by chance alone has a small threshold. Clipped
+        features have mean squares of ``x_bound ** 2 / n_columns`` at most, on average, and
+        what is more than that has to stand out from the noise of the largest of all columns.
+        """
+        diagonal, noise = np.diag(self.moments_.S), self.moments_.sd_diag
+        margin = 1.0 + np.sqrt(2.0 * np.log(max(2, len(diagonal))))
+        average = config.x_bound**2 / len(diagonal)
+        plausible = np.maximum(np.minimum(diagonal, average), diagonal - margin * noise)
+        return np.where(diagonal > 0, plausible / np.where(diagonal > 0, diagonal, 1.0), 1.0)
 
     def predict(self, X):
         """Predict the target.

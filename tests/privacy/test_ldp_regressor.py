@@ -494,7 +494,7 @@ def test_constants_of_the_paper_take_no_further_users():
 
 
 @pytest.mark.parametrize("solver", ["matching_pursuit", "closed_form", "corrected_lasso"])
-@pytest.mark.parametrize("n", [300, 3000, 30_000, 300_000])
+@pytest.mark.parametrize("n", [3000, 30_000, 300_000])
 def test_low_signal_is_when_no_coefficient_can_be_told_from_noise(solver, n):
     X, y, _ = records(n, 4)
     for epsilon in (0.5, 1.0, 3.0, 8.0):
@@ -559,3 +559,12 @@ def test_single_users_are_no_reason_to_doubt_the_units():
             x = rng.standard_normal((1, 4))
             model.partial_fit(x, x[:, 0])
     assert model.n_reports_ == 30
+
+
+@pytest.mark.parametrize(("n", "d"), [(5, 12), (40, 60), (500, 20)])
+def test_a_column_that_is_large_by_chance_is_no_signal(n, d):
+    """Among many columns of pure noise some look as if their coefficients could be told."""
+    X, y, _ = records(n, d, 1)
+    for seed in range(20):
+        with pytest.warns(LowSignalWarning):
+            LDPSparseRegressor(random_state=seed).fit(X, y)
