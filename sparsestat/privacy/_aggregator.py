@@ -1,14 +1,13 @@
 """The server's state: integer sums of reports, which add up the same in any order."""
 
 import struct
-import zlib
 from dataclasses import dataclass, replace
 
 import array_api_compat
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from sparsestat.privacy._config import LDPConfig
+from sparsestat.privacy._config import check_config
 from sparsestat.privacy._decode import decode_reports
 from sparsestat.privacy._directions import SPHERICAL_GRID, direction_keys
 from sparsestat.privacy._errors import (
@@ -19,16 +18,19 @@ from sparsestat.privacy._errors import (
 )
 from sparsestat.privacy._records import unpack_moments
 from sparsestat.privacy._reports import (
+    CHECKSUM_SIZE,
     MAX_ROUND,
     ReportBatch,
+    check_batch,
+    check_seal,
     load_archive,
     save_archive,
+    seal,
 )
 from sparsestat.utils._arrays import get_namespace
 
 # Magic and version, flags, round, fingerprint, number of reports, length, number of nonces.
 _HEADER = struct.Struct("<4sBH16sQQQ")
-_CHECKSUM = struct.Struct("<I")
 _MAGIC = b"LDA\x01"
 _ALLOW_SIMULATED, _HAS_SIMULATED, _DEDUPLICATE = 1, 2, 4
 
@@ -127,8 +129,7 @@ class MomentAggregator:
     """
 
     def __init__(self, config, *, round=0, allow_simulated=False, deduplicate=False, n_jobs=None):
-        if not isinstance(config, LDPConfig):
-            raise TypeError(f"config must be an LDPConfig, got a {type(config).__name__}.")
+        check_config(config)
         if not 0 <= round <= MAX_ROUND:
             raise ValueError(f"round must be in [0, {MAX_ROUND}], got {round!r}.")
         self.config = config
@@ -198,11 +199,7 @@ class MomentAggregator:
         TypeError
             If the sums are on another device than the batch.
         """
-        if not isinstance(batch, ReportBatch):
-            raise TypeError(
-                f"batch must be a ReportBatch, got a {type(batch).__name__}; "
-                "ReportBatch.from_reports makes one of single reports."
-            )
+        check_batch(batch)
         self._check_origin(batch.config, batch.round, batch.simulated)
         nonces = self._new_nonces(batch)
         sums = self._decode(batch)
@@ -250,7 +247,7 @@ class MomentAggregator:
                 batch.payload,
                 keys,
                 config.dim,
-                spherical=config.mechanism == "duchi",
+                spherical=config.is_spherical,
                 n_jobs=self.n_jobs,
             )
         xp = get_namespace(batch.payload)[0]
@@ -406,7 +403,7 @@ class MomentAggregator:
         )
         nonces = np.array(sorted(self._nonces), dtype="<u8")
         body = head + as_host(self._sums).astype("<i8").tobytes() + nonces.tobytes()
-        return body + _CHECKSUM.pack(zlib.crc32(body))
+        return seal(body)
 
     @classmethod
     def from_bytes(cls, data, config):
@@ -431,20 +428,19 @@ class MomentAggregator:
             If the bytes are no state, are cut off or were changed.
         """
         data = bytes(memoryview(data))
-        least = _HEADER.size + _CHECKSUM.size
+        least = _HEADER.size + CHECKSUM_SIZE
         if len(data) < least or data[:4] != _MAGIC:
             raise ReportError(
                 f"data must be a state of at least {least} bytes beginning with {_MAGIC!r}, got "
                 f"{len(data)} bytes beginning with {data[:4]!r}."
             )
         _, flags, round, fingerprint, n_reports, dim, n_nonces = _HEADER.unpack_from(data)
-        body = data[: -_CHECKSUM.size]
+        body = data[:-CHECKSUM_SIZE]
         if len(body) != _HEADER.size + 8 * (dim + n_nonces) or dim != config.dim:
             raise ReportError(
                 f"data must be a state with {config.dim} entries, got {len(data)} bytes for {dim}."
             )
-        if zlib.crc32(body) != _CHECKSUM.unpack(data[-_CHECKSUM.size :])[0]:
-            raise ReportError("data is damaged: the checksum of the state does not match.")
+        check_seal(data, "state")
         if fingerprint != config.fingerprint():
             raise IncompatibleReportsError(
                 "data belongs to another configuration: its fingerprint is "

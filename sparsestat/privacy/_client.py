@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 
-from sparsestat.privacy._config import LDPConfig, PrivacySpec
+from sparsestat.privacy._config import PrivacySpec, check_config
 from sparsestat.privacy._directions import direction_keys, directions
 from sparsestat.privacy._discrete_gaussian import discrete_gaussian
 from sparsestat.privacy._errors import IncompatibleReportsError, PrivacyBudgetExceeded
@@ -88,8 +88,7 @@ class Randomizer:
     """
 
     def __init__(self, config, *, max_reports=1, ledger=None, allow_float_noise=False):
-        if not isinstance(config, LDPConfig):
-            raise TypeError(f"config must be an LDPConfig, got a {type(config).__name__}.")
+        check_config(config)
         if isinstance(max_reports, bool) or not isinstance(max_reports, int) or max_reports < 1:
             raise ValueError(f"max_reports must be an integer of at least 1, got {max_reports!r}.")
         if not config.deployable and not allow_float_noise:
@@ -182,11 +181,11 @@ def _noise(config):
 
 def _tossed_bits(vector, coins, nonce, round, config):
     keys = direction_keys(config.fingerprint(), round, config.n_bits)
-    nonces, spherical = np.array([nonce], dtype=np.uint64), config.mechanism == "duchi"
-    products = directions(nonces, keys, config.dim, spherical) @ vector[0]
+    nonces = np.array([nonce], dtype=np.uint64)
+    products = directions(nonces, keys, config.dim, config.is_spherical) @ vector[0]
     thresholds = coin_thresholds(products, norm_ratios(vector, config), config)[0]
     bits = sum((u < int(t)) << k for k, (u, t) in enumerate(zip(coins, thresholds)))
-    return bits.to_bytes((config.n_bits + 7) // 8, "little")
+    return bits.to_bytes(config.payload_size, "little")
 
 
 def _noisy_entries(vector, noise, nonce, round, config):

@@ -282,6 +282,11 @@ class LDPConfig:
         return self.mechanism in _SEEDED
 
     @property
+    def is_spherical(self):
+        """Whether directions are on the sphere."""
+        return self.mechanism == "duchi"
+
+    @property
     def n_columns(self):
         """Number of columns of the regression: the features and the intercept."""
         return self.n_features + self.fit_intercept
@@ -371,7 +376,7 @@ class LDPConfig:
             return self.step
         # E[z sgn<z, u>] = k u: one over k, and one over what the coin leaves of the sign.
         scale = self.radius * 2.0**63 / self.amplitude / self.n_bits
-        if self.mechanism == "duchi":
+        if self.is_spherical:
             half = math.lgamma((self.dim + 1) / 2) - math.lgamma(self.dim / 2)
             return scale * math.sqrt(math.pi) * math.exp(half) / SPHERICAL_GRID
         return scale if self.dim == 1 else scale * math.sqrt(math.pi / 2.0) / 4.0
@@ -387,7 +392,7 @@ class LDPConfig:
             _ = self.payload_limit
             return self.step * math.sqrt(self.grid_variance + 1.0 / 12.0)
         per_bit = self.unit * self.n_bits
-        if self.mechanism == "duchi":
+        if self.is_spherical:
             deviation = per_bit * SPHERICAL_GRID / math.sqrt(self.dim)
         else:
             deviation = per_bit if self.dim == 1 else 4.0 * per_bit
@@ -409,12 +414,16 @@ class LDPConfig:
         return self.mechanism != "gaussian"
 
     @property
+    def payload_size(self):
+        """Number of bytes of a report that depend on the record."""
+        return (self.n_bits + 7) // 8 if self.is_seeded else 4 * self.dim
+
+    @property
     def report_size(self):
         """Number of bytes of a report on the wire."""
         from sparsestat.privacy._reports import OVERHEAD
 
-        payload = (self.n_bits + 7) // 8 if self.is_seeded else 4 * self.dim
-        return OVERHEAD + payload
+        return OVERHEAD + self.payload_size
 
     def to_json(self):
         """Write the canonical JSON: sorted keys, no spaces, exact floats.
@@ -470,7 +479,17 @@ class LDPConfig:
         digest : bytes
             BLAKE2b of the canonical JSON.
         """
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self):
         return hashlib.blake2b(self.to_json().encode(), digest_size=16).digest()
+
+
+def check_config(config):
+    """Refuse what is no configuration."""
+    if not isinstance(config, LDPConfig):
+        raise TypeError(f"config must be an LDPConfig, got a {type(config).__name__}.")
 
 
 def _refuse_automatic(value, name):

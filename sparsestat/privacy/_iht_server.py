@@ -4,7 +4,6 @@ import json
 import math
 import numbers
 import struct
-import zlib
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -14,11 +13,17 @@ from sparsestat.privacy._base import raw_coefficients
 from sparsestat.privacy._config import LDPConfig
 from sparsestat.privacy._errors import ReportError
 from sparsestat.privacy._query import Query
-from sparsestat.privacy._reports import Report, load_archive, save_archive
+from sparsestat.privacy._reports import (
+    CHECKSUM_SIZE,
+    Report,
+    check_seal,
+    load_archive,
+    save_archive,
+    seal,
+)
 
 _MAGIC = b"LDI\x01"
 _HEADER = struct.Struct("<4sQ")
-_CHECKSUM = struct.Struct("<I")
 
 # One over the mean of w^2 x_j^2 for standardised normal features and the default radius;
 # the curvature of the logistic loss is at most a quarter of that of squares.
@@ -278,7 +283,7 @@ class LDPIHTServer:
         }
         text = json.dumps(values, sort_keys=True).encode()
         body = _HEADER.pack(_MAGIC, len(text)) + text + self._state.to_bytes()
-        return body + _CHECKSUM.pack(zlib.crc32(body))
+        return seal(body)
 
     @classmethod
     def from_bytes(cls, data, config):
@@ -301,11 +306,10 @@ class LDPIHTServer:
             If the bytes are no state, are damaged, or belong to another configuration.
         """
         data = bytes(memoryview(data))
-        body, checksum = data[: -_CHECKSUM.size], data[-_CHECKSUM.size :]
+        body = data[:-CHECKSUM_SIZE]
         if len(body) < _HEADER.size or data[:4] != _MAGIC:
             raise ReportError(f"data must be a server's state, got {len(data)} other bytes.")
-        if zlib.crc32(body) != _CHECKSUM.unpack(checksum)[0]:
-            raise ReportError("data is damaged: the checksum of the state does not match.")
+        check_seal(data, "state")
         end = _HEADER.size + _HEADER.unpack_from(body)[1]
         state = MomentAggregator.from_bytes(body[end:], config)
         try:

@@ -12,7 +12,7 @@ from sparsestat.privacy._base import ClipCount, LDPEstimator, user_parts
 from sparsestat.privacy._directions import direction_keys, directions
 from sparsestat.privacy._errors import IncompatibleReportsError, SimulatedReportError
 from sparsestat.privacy._label_regression import fit_labels
-from sparsestat.privacy._reports import ReportBatch
+from sparsestat.privacy._reports import ReportBatch, check_batch
 from sparsestat.privacy._simulation import coin_generator, simulate_reports
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
@@ -286,11 +286,7 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
             If rows and reports do not fit.
         """
         self._validate_params()
-        if not isinstance(batch, ReportBatch):
-            raise TypeError(
-                f"batch must be a ReportBatch, got a {type(batch).__name__}; "
-                "ReportBatch.from_reports makes one of single reports."
-            )
+        check_batch(batch)
         if batch.config.kind != "label":
             raise IncompatibleReportsError(
                 f"batch must hold reports of the kind 'label', got {batch.config.kind!r}."
@@ -363,5 +359,5 @@ def label_values(batch):
         return batch.payload[:, 0] * config.unit
     bits = (batch.payload[:, None] >> np.arange(config.n_bits, dtype=np.uint32)) & np.uint32(1)
     keys = direction_keys(config.fingerprint(), batch.round, config.n_bits)
-    z = directions(batch.nonces, keys, 1, config.mechanism == "duchi")[:, :, 0]
+    z = directions(batch.nonces, keys, 1, config.is_spherical)[:, :, 0]
     return np.sum((2 * bits.astype(np.int64) - 1) * z, axis=1) * config.unit

@@ -11,7 +11,7 @@ from sparsestat.privacy._errors import IncompatibleReportsError
 from sparsestat.privacy._ldp_regressor import LDPSparseRegressor
 from sparsestat.privacy._moment_estimator import MomentEstimator
 from sparsestat.privacy._moment_solvers import holdout_score, solve_moments
-from sparsestat.privacy._reports import ReportBatch
+from sparsestat.privacy._reports import check_batch
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
 
@@ -276,11 +276,7 @@ class LDPSparseRegressorCV(MomentEstimator):
         ValueError
             If public rows are missing or do not fit.
         """
-        if not isinstance(batch, ReportBatch):
-            raise TypeError(
-                f"batch must be a ReportBatch, got a {type(batch).__name__}; "
-                "ReportBatch.from_reports makes one of single reports."
-            )
+        check_batch(batch)
         self._validate_params()
         shard_of = batch.nonces % np.uint64(self.cv)
         options = {"allow_simulated": allow_simulated, "n_jobs": self.n_jobs}

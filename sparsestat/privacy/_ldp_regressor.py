@@ -10,7 +10,7 @@ from sparsestat.privacy._config import PrivacySpec
 from sparsestat.privacy._moment_estimator import MomentEstimator
 from sparsestat.privacy._moment_solvers import solve_moments
 from sparsestat.privacy._paper import closed_form, paper_moments, paper_threshold
-from sparsestat.privacy._reports import ReportBatch
+from sparsestat.privacy._reports import check_batch
 from sparsestat.privacy._simulation import coin_generator
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
@@ -429,11 +429,7 @@ default="auto"
         return self._fit_state(state if previous is None else previous + state)
 
     def _aggregate(self, batch, allow_simulated):
-        if not isinstance(batch, ReportBatch):
-            raise TypeError(
-                f"batch must be a ReportBatch, got a {type(batch).__name__}; "
-                "ReportBatch.from_reports makes one of single reports."
-            )
+        check_batch(batch)
         state = MomentAggregator(batch.config, allow_simulated=allow_simulated, n_jobs=self.n_jobs)
         return state.add_batch(batch)
 

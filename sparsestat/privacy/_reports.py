@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsestat.privacy._config import LDPConfig
+from sparsestat.privacy._config import LDPConfig, check_config
 from sparsestat.privacy._errors import IncompatibleReportsError, ReportError
 
 # Magic and version, flags, round, fingerprint, nonce; the payload and a checksum follow.
@@ -17,7 +17,8 @@ _HEADER = struct.Struct("<4sBH16sQ")
 _CHECKSUM = struct.Struct("<I")
 _MAGIC = b"LDP\x01"
 _SIMULATED = 1
-OVERHEAD = _HEADER.size + _CHECKSUM.size
+CHECKSUM_SIZE = _CHECKSUM.size
+OVERHEAD = _HEADER.size + CHECKSUM_SIZE
 MAX_ROUND = 2**16 - 1
 
 
@@ -75,7 +76,7 @@ class Report:
         flags = _SIMULATED if self.simulated else 0
         head = _HEADER.pack(_MAGIC, flags, self.round, self.fingerprint, self.nonce)
         body = head + self.payload
-        return body + _CHECKSUM.pack(zlib.crc32(body))
+        return seal(body)
 
     @classmethod
     def from_bytes(cls, data):
@@ -101,12 +102,11 @@ class Report:
             raise ReportError(
                 f"data must be a report of more than {OVERHEAD} bytes, got {len(data)}."
             )
-        body, (checksum,) = data[: -_CHECKSUM.size], _CHECKSUM.unpack(data[-_CHECKSUM.size :])
+        body = data[:-CHECKSUM_SIZE]
         magic, flags, round, fingerprint, nonce = _HEADER.unpack_from(body)
         if magic != _MAGIC:
             raise ReportError(f"data must be a report, beginning with {_MAGIC!r}, got {magic!r}.")
-        if zlib.crc32(body) != checksum:
-            raise ReportError("data is damaged: the checksum of the report does not match.")
+        check_seal(data, "report")
         if flags & ~_SIMULATED:
             raise ReportError(f"data has unknown flags {flags:#x}: another version wrote it.")
         return cls(fingerprint, round, nonce, body[_HEADER.size :], bool(flags & _SIMULATED))
@@ -150,8 +150,7 @@ class ReportBatch:
     """
 
     def __init__(self, config, nonces, payload, *, round=0, simulated=False):
-        if not isinstance(config, LDPConfig):
-            raise TypeError(f"config must be an LDPConfig, got a {type(config).__name__}.")
+        check_config(config)
         if not 0 <= round <= MAX_ROUND:
             raise ReportError(f"round must be in [0, {MAX_ROUND}], got {round}.")
         # Arrays of the standard have no len().
@@ -194,12 +193,11 @@ class ReportBatch:
         -------
         reports : list of Report
         """
-        config, width = self.config, (((self.config.n_bits or 0) + 7) // 8)
-        fingerprint = config.fingerprint()
+        config, fingerprint = self.config, self.config.fingerprint()
 
         def payload(item):
             if config.is_seeded:
-                return int(item).to_bytes(width, "little")
+                return int(item).to_bytes(config.payload_size, "little")
             return item.astype("<i4").tobytes()
 
         return [
@@ -349,6 +347,26 @@ class ReportBatch:
         )
 
 
+def seal(body):
+    """Append a checksum, which tells damage and no forgery."""
+    return body + _CHECKSUM.pack(zlib.crc32(body))
+
+
+def check_seal(data, content):
+    """Refuse bytes that :func:`seal` did not make."""
+    if data != seal(data[:-CHECKSUM_SIZE]):
+        raise ReportError(f"data is damaged: the checksum of the {content} does not match.")
+
+
+def check_batch(batch):
+    """Refuse what is no batch, with advice."""
+    if not isinstance(batch, ReportBatch):
+        raise TypeError(
+            f"batch must be a ReportBatch, got a {type(batch).__name__}; "
+            "ReportBatch.from_reports makes one of single reports."
+        )
+
+
 def _check_column(column, name, shape, dtype):
     if not hasattr(column, "dtype"):
         raise TypeError(f"{name} must be an array of type {dtype}, got a {type(column).__name__}.")
@@ -362,14 +380,14 @@ def _check_column(column, name, shape, dtype):
 
 def _read_payload(payload, config, position):
     if config.is_seeded:
-        width, value = (config.n_bits + 7) // 8, int.from_bytes(payload, "little")
+        width, value = config.payload_size, int.from_bytes(payload, "little")
         if len(payload) != width or value >> config.n_bits:
             raise ReportError(
                 f"reports[{position}] must hold {config.n_bits} bits in {width} bytes, got "
                 f"{len(payload)} bytes{' with bits beyond' * (len(payload) == width)}."
             )
         return value
-    if len(payload) != 4 * config.dim:
+    if len(payload) != config.payload_size:
         raise ReportError(
             f"reports[{position}] must hold {config.dim} entries of 4 bytes, got "
             f"{len(payload)} bytes."

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from sparsestat.privacy._aggregator import MomentAggregator
 from sparsestat.privacy._client import check_query, coin_thresholds, norm_ratios
-from sparsestat.privacy._config import LDPConfig
+from sparsestat.privacy._config import check_config
 from sparsestat.privacy._decode import project_moments, project_rows
 from sparsestat.privacy._directions import direction_keys
 from sparsestat.privacy._discrete_gaussian import (
@@ -63,8 +63,7 @@ class SimulationRandomizer:
     """
 
     def __init__(self, config, random_state=None, n_jobs=None):
-        if not isinstance(config, LDPConfig):
-            raise TypeError(f"config must be an LDPConfig, got a {type(config).__name__}.")
+        check_config(config)
         self.config = config
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -228,7 +227,7 @@ def _thresholds(X, y, config, theta, nonces, round, n_jobs):
 
 
 def _block_thresholds(X, y, config, theta, nonces, keys, n_jobs):
-    spherical = config.mechanism == "duchi"
+    spherical = config.is_spherical
     if config.kind == "moments":
         X, y = clipped_records(X, y, config)
         products = project_moments(
