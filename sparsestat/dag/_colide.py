@@ -25,7 +25,7 @@ from sparsestat.utils._sklearn import (
     with_callbacks,
 )
 from sparsestat.utils._threads import single_threaded_blas
-from sparsestat.utils._validation import check_frequency_weights
+from sparsestat.utils._validation import check_frequency_weights, set_columns
 
 _COLUMNS = ("n_features_in_", "feature_names_in_")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -376,7 +376,7 @@ class CoLiDE(SEMEstimator):
         moments = _moments_of_covariance(covariance, n_samples, mean)
         previous = getattr(self, "order_", None) if self.warm_start else None
         with self._columns_kept_on_error():
-            self._name_columns(covariance, moments.n_features)
+            set_columns(self, moments.n_features, covariance)
             self._learn(moments, moments.n_samples, (None, None, None), previous)
         self.has_mean_ = mean is not None or not self.fit_intercept
         return self
@@ -431,7 +431,7 @@ class CoLiDE(SEMEstimator):
         if is_dask_collection(X):
             moments = GramAccumulator.from_dask(X, None, sample_weight)
             if reset:
-                self._name_columns(X, moments.n_features)
+                set_columns(self, moments.n_features, X)
             else:
                 _check_feature_names(self, getattr(X, "_meta", X), reset=False)
                 _check_n_features(self, np.empty((0, moments.n_features)), reset=False)
@@ -456,13 +456,6 @@ class CoLiDE(SEMEstimator):
             return moments, moments.n_samples
         return moments, float(weights.sum() ** 2 / (weights**2).sum())
 
-    def _name_columns(self, X, n_features):
-        """Note what the columns are called, where scikit-learn's validation has not done it."""
-        self._forget_names()
-        self.n_features_in_ = n_features
-        if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
-            self.feature_names_in_ = np.asarray(X.columns, dtype=object)
-
     @contextlib.contextmanager
     def _columns_kept_on_error(self):
         """Restore what was known of the columns if a fit fails after they were checked."""
@@ -476,10 +469,6 @@ class CoLiDE(SEMEstimator):
                 elif hasattr(self, name):
                     delattr(self, name)
             raise
-
-    def _forget_names(self):
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
 
     def _learn(self, moments, effective_size, given, previous, *, alone=True):
         """Solve the problem that the moments pose, and keep the result.

@@ -1,7 +1,6 @@
 """Display of a directed graph in layers."""
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from sparsestat.dag._graph import check_adjacency
 from sparsestat.dag._pen import (
@@ -12,6 +11,7 @@ from sparsestat.dag._pen import (
     size_in_inches,
     wrapped,
 )
+from sparsestat.utils._validation import check_fitted_step
 
 _WIDEST, _TALLEST = 13.0, 8.5
 _NARROWEST = 4.0
@@ -19,12 +19,7 @@ _NARROWEST = 4.0
 
 def check_has_graph(estimator):
     """Refuse what has no graph to plot, with advice."""
-    if hasattr(estimator, "steps"):
-        raise TypeError(
-            f"A {type(estimator).__name__} has no graph of its own; pass its last step, "
-            "estimator[-1], fitted."
-        )
-    check_is_fitted(estimator)
+    check_fitted_step(estimator, "graph")
     if not hasattr(estimator, "adjacency_"):
         raise TypeError(
             f"{type(estimator).__name__} has no adjacency_; fit CoLiDE, or use "

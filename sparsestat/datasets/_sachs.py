@@ -1,13 +1,13 @@
 """The protein measurements of Sachs and others, read from a file that the user has."""
 
 import csv
-import importlib.metadata
 import os
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from sparsestat.datasets._installed import installed_file
 from sparsestat.utils._sklearn import StrOptions, validate_params
 
 _RESOURCE = "cdt/data/resources/cyto_full_data.csv"
@@ -153,19 +153,11 @@ def load_sachs(path=None, *, subset="observational", as_frame=False):
 
 
 def _installed_file():
-    """The file of an installed cdt, found without importing it."""
-    try:
-        path = Path(str(importlib.metadata.distribution("cdt").locate_file(_RESOURCE)))
-    except importlib.metadata.PackageNotFoundError:
-        found = "The package 'cdt', which has the file, is not installed."
-    else:
-        if path.is_file():
-            return path
-        found = f"The installed 'cdt' does not have {_RESOURCE}."
-    raise FileNotFoundError(
-        f"The measurements of Sachs and others are not part of sparsestat. {found} Run "
-        "`pip install --no-deps cdt`, or give the path of a file that you have: "
-        "load_sachs(path='sachs.csv')."
+    return installed_file(
+        "cdt",
+        _RESOURCE,
+        what="The measurements of Sachs and others",
+        call="load_sachs(path='sachs.csv')",
     )
 
 

@@ -124,6 +124,14 @@ def drop_unweighted(X, y, weights):
     return X[kept], y[kept], weights[kept]
 
 
+def check_single_response(moments):
+    """Refuse what are no moments of features and one response."""
+    if not isinstance(moments, GramAccumulator):
+        raise TypeError(f"moments must be a GramAccumulator, got {type(moments).__name__}.")
+    if moments.n_targets != 1:
+        raise ValueError(f"moments must hold exactly one response, got {moments.n_targets}.")
+
+
 def problem_from_moments(moments, *, fit_intercept):
     """The problem that centred moments of [X, y] describe.
 

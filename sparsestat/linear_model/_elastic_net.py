@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsestat.linear_model._data import (
     canonical_csc,
+    check_single_response,
     gram_limit,
     make_problem,
     problem_from_moments,
@@ -30,6 +31,7 @@ from sparsestat.utils._validation import (
     check_frequency_weights,
     check_penalty_factor,
     check_positive_mask,
+    set_columns,
 )
 
 FIT_GRAM_LIMIT = 300
@@ -189,8 +191,7 @@ class _ElasticNetBase(SparseLinearModel):
         refuse_no_penalty(self.alpha)
         if is_dask_collection(X):
             self.fit_gram(GramAccumulator.from_dask(X, y, sample_weight))
-            if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
-                self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+            set_columns(self, self.n_features_in_, X)
             return self
         given = X, y, sample_weight
         if not sparse.issparse(X) and use_array_api(X, y):
@@ -246,14 +247,9 @@ class _ElasticNetBase(SparseLinearModel):
             counts, exceeds the tolerance.
         """
         refuse_no_penalty(self.alpha)
-        if not isinstance(moments, GramAccumulator):
-            raise TypeError(f"moments must be a GramAccumulator, got {type(moments).__name__}.")
-        if moments.n_targets != 1:
-            raise ValueError(f"moments must hold exactly one response, got {moments.n_targets}.")
+        check_single_response(moments)
         start = self._start() if self.warm_start else None
-        self.n_features_in_ = moments.n_features
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
+        set_columns(self, moments.n_features)
         factors = check_penalty_factor(self.penalty_factor, moments.n_features)
         positive = check_positive_mask(self.positive, moments.n_features)
         with single_threaded_blas():

@@ -2,17 +2,13 @@
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils.validation import check_is_fitted
+
+from sparsestat.utils._validation import check_fitted_step
 
 
 def check_has_path(estimator):
     """Refuse what has no path to plot, with advice."""
-    if hasattr(estimator, "steps"):
-        raise TypeError(
-            f"A {type(estimator).__name__} has no path of its own; pass its last step, "
-            "estimator[-1], fitted."
-        )
-    check_is_fitted(estimator)
+    check_fitted_step(estimator, "path")
     if not hasattr(estimator, "coef_path_"):
         raise TypeError(
             f"{type(estimator).__name__} has a single penalty strength; fit LassoCV or "

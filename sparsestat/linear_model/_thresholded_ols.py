@@ -12,13 +12,13 @@ from sparsestat.linear_model._closed_form import (
     shrink_correlations,
     standardise,
 )
-from sparsestat.linear_model._data import problem_from_moments
+from sparsestat.linear_model._data import check_single_response, problem_from_moments
 from sparsestat.linear_model._elastic_net import SparseLinearModel
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._moments import GramAccumulator, is_dask_collection
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
 from sparsestat.utils._threads import single_threaded_blas
-from sparsestat.utils._validation import check_frequency_weights
+from sparsestat.utils._validation import check_frequency_weights, set_columns
 
 _EPSILON = np.finfo(np.float64).eps
 """Share of the response's squares below which a residual is rounding."""
@@ -173,8 +173,7 @@ class ThresholdedOLS(SparseLinearModel):
         """
         if is_dask_collection(X):
             self.fit_gram(GramAccumulator.from_dask(X, y, sample_weight))
-            if hasattr(X, "columns") and all(isinstance(name, str) for name in X.columns):
-                self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+            set_columns(self, self.n_features_in_, X)
             return self
         given = X, y, sample_weight
         X, y = validate_data(
@@ -207,15 +206,10 @@ class ThresholdedOLS(SparseLinearModel):
         ValueError
             For moments without exactly one response.
         """
-        if not isinstance(moments, GramAccumulator):
-            raise TypeError(f"moments must be a GramAccumulator, got {type(moments).__name__}.")
-        if moments.n_targets != 1:
-            raise ValueError(f"moments must hold exactly one response, got {moments.n_targets}.")
+        check_single_response(moments)
         if not moments.n_samples > 0:
             raise ValueError("moments must hold at least one row of positive weight, got none.")
-        self.n_features_in_ = moments.n_features
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
+        set_columns(self, moments.n_features)
         with single_threaded_blas():
             self._fit_moments(moments, np.float64, (None,))
         return self

@@ -6,22 +6,17 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
-from sklearn.utils.validation import check_is_fitted
 
 from sparsestat.privacy._aggregator import MomentAggregator
 from sparsestat.privacy._base import raw_coefficients
 from sparsestat.privacy._ldp_regressor import LDPSparseRegressor
 from sparsestat.privacy._moment_solvers import lasso_coefficients
+from sparsestat.utils._validation import check_fitted_step
 
 
 def check_has_moments(estimator, function):
     """Refuse what kept no noisy moments of a campaign, with advice."""
-    if hasattr(estimator, "steps"):
-        raise TypeError(
-            f"A {type(estimator).__name__} has no moments of its own; pass its last step, "
-            "estimator[-1], fitted."
-        )
-    check_is_fitted(estimator)
+    check_fitted_step(estimator, "moments")
     if not hasattr(estimator, "moments_"):
         raise TypeError(
             f"{function} solves noisy moments, and {type(estimator).__name__} keeps none; fit "

@@ -2,10 +2,10 @@
 
 import numpy as np
 from scipy.stats import norm
-from sklearn.utils.validation import check_is_fitted
 
 from sparsestat.privacy._base import unit_coefficients
 from sparsestat.privacy._path import ldp_coef_path
+from sparsestat.utils._validation import check_fitted_step
 
 INK, _NOISE, FAINT = "#0072B2", "#E69F00", "0.6"
 # More names than this do not fit a figure.
@@ -30,12 +30,7 @@ def check_names(names, n_features):
 
 
 def check_fitted_with(estimator, attribute, advice):
-    if hasattr(estimator, "steps"):
-        raise TypeError(
-            f"A {type(estimator).__name__} has no {attribute} of its own; pass its last step, "
-            "estimator[-1], fitted."
-        )
-    check_is_fitted(estimator)
+    check_fitted_step(estimator, attribute)
     if not hasattr(estimator, attribute):
         raise TypeError(f"{type(estimator).__name__} has no {attribute}; {advice}")
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
 from sparsestat.utils._sklearn import _num_samples
 
@@ -150,6 +151,52 @@ def check_alphas(alphas, *, name="alphas"):
         bad = grid[~(np.isfinite(grid) & (grid > 0))][0]
         raise ValueError(f"{name} must be finite and positive, got {bad}.")
     return np.sort(grid)[::-1].copy()
+
+
+def set_columns(estimator, n_features, columns_of=None):
+    """Note what the columns are called, where scikit-learn's validation has not done it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_`, and `feature_names_in_` if there are names; names of an earlier
+        fit are forgotten.
+    n_features : int
+        Number of columns.
+    columns_of : object, default=None
+        What may have names, as a data frame does in its attribute `columns`.
+    """
+    if hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+    estimator.n_features_in_ = n_features
+    names = getattr(columns_of, "columns", ())
+    if len(names) and all(isinstance(name, str) for name in names):
+        estimator.feature_names_in_ = np.asarray(names, dtype=object)
+
+
+def check_fitted_step(estimator, what):
+    """Refuse a pipeline, whose last step has what is asked for, and what is not fitted.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What a user passed.
+    what : str
+        What a message says that a pipeline lacks.
+
+    Raises
+    ------
+    TypeError
+        For a pipeline.
+    NotFittedError
+        For an estimator that is not fitted.
+    """
+    if hasattr(estimator, "steps"):
+        raise TypeError(
+            f"A {type(estimator).__name__} has no {what} of its own; pass its last step, "
+            "estimator[-1], fitted."
+        )
+    check_is_fitted(estimator)
 
 
 def _float_vector(values, name):
