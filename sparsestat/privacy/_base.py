@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -73,12 +74,13 @@ class LDPEstimator(CallbackSupportMixin):
                 f"{self.n_nonzero}."
             )
 
-    def _set_coefficients(self, theta, config, dtype):
-        """Take coefficients from public units to those of the data."""
-        coef, intercept = raw_coefficients(theta, config)
-        self.coef_ = coef.astype(dtype)
-        self.intercept_: float | np.ndarray = float(intercept)
-        self.support_ = self.coef_ != 0
+    def _set_coefficients(self, theta, deviations, config, dtype):
+        """Take coefficients and their standard deviations from public units to the data's."""
+        for name, value in self._reconstruct(theta, config, dtype).items():
+            setattr(self, name, value)
+        self.support_ = np.ravel(self.coef_) != 0
+        known = np.where(self.support_, deviations, np.nan)
+        self.coef_std_error_ = known * np.abs(unit_coefficients(config))
 
     def _reconstruct(self, theta, config, dtype):
         """Attributes with which the estimator could predict now."""
@@ -91,6 +93,51 @@ class LDPEstimator(CallbackSupportMixin):
             self, X, accept_sparse=["csr", "csc"], dtype=[np.float64, np.float32], reset=False
         )
         return safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
+
+
+class LDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
+    """Base of the linear regressors."""
+
+    def _check_records(self, X, y, *, reset=True):
+        return validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            y_numeric=True,
+            reset=reset,
+        )
+
+    def predict(self, X):
+        """Predict the target.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features in the units of the data.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            ``X @ coef_ + intercept_``.
+        """
+        return self._linear_predictor(X)
+
+
+def free_columns(config):
+    """Columns that are always kept: the intercept, if there is one.
+
+    Parameters
+    ----------
+    config : LDPConfig
+        The campaign.
+
+    Returns
+    -------
+    free : ndarray of shape (n_columns,), bool
+    """
+    return np.arange(config.n_columns) < config.fit_intercept
 
 
 def raw_coefficients(theta, config):

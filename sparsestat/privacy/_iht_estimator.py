@@ -6,17 +6,13 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from sparsestat.privacy._base import (
-    ClipCount,
-    LDPEstimator,
-    rows_in_public_units,
-    unit_coefficients,
-)
+from sparsestat.privacy._base import ClipCount, LDPEstimator, rows_in_public_units
 from sparsestat.privacy._errors import LowSignalWarning
 from sparsestat.privacy._iht_server import LDPIHTServer
 from sparsestat.privacy._simulation import coin_generator, simulate_state
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, StrOptions
+from sparsestat.utils._validation import set_columns
 
 _COMMON = LDPEstimator._parameter_constraints
 IHT_CONSTRAINTS: dict = {
@@ -105,16 +101,14 @@ class IHTEstimator(LDPEstimator):
 
     def _finish(self, server, dtype=np.float64, stacklevel=3):
         config = server.config
-        self._set_coefficients(server.theta_, config, dtype)
+        self.noise_scale_ = server.noise_scale_
+        self._set_coefficients(server.theta_, self.noise_scale_, config, dtype)
         self.config_ = config
         self.privacy_ = config.privacy
         self.n_reports_ = server.n_reports_
         self.n_iter_ = len(server.noise_scales_)
         self.theta_ = server.theta_
         self.path_ = np.array(server.path_)
-        self.noise_scale_ = server.noise_scale_
-        known = np.where(self.support_, self.noise_scale_, np.nan)
-        self.coef_std_error_ = np.abs(known * unit_coefficients(config))
         threshold = self.noise_scale_ * math.sqrt(2.0 * math.log(max(2, config.n_features)))
         if threshold > server.coef_bound:
             warnings.warn(
@@ -152,9 +146,7 @@ class IHTEstimator(LDPEstimator):
             )
         if not server.noise_scales_:
             raise ValueError("server must have closed at least one round, got none.")
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        self.n_features_in_ = server.config.n_features
+        set_columns(self, server.config.n_features)
         self._finish(server)
         self.converged_ = server.done
         return self

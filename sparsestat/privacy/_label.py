@@ -4,11 +4,10 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
-from sparsestat.privacy._base import ClipCount, LDPEstimator, user_parts
+from sparsestat.privacy._base import ClipCount, LDPRegressor, user_parts
 from sparsestat.privacy._directions import direction_keys, directions
 from sparsestat.privacy._errors import IncompatibleReportsError, SimulatedReportError
 from sparsestat.privacy._label_regression import fit_labels
@@ -17,10 +16,10 @@ from sparsestat.privacy._simulation import coin_generator, simulate_reports
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
 
-_COMMON = LDPEstimator._parameter_constraints
+_COMMON = LDPRegressor._parameter_constraints
 
 
-class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
+class LabelLDPRegressor(LDPRegressor):
     """Sparse linear regression in which the features are public and the targets private.
 
     Each user sends a randomisation of the clipped target alone, which satisfies
@@ -210,14 +209,7 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
         """
         context = self._init_callback_context(max_subtasks=None)
         with FitTicker(self, context, X, y) as ticker:
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                accept_sparse="csr",
-                dtype=[np.float64, np.float32],
-                y_numeric=True,
-            )
+            X, y = self._check_records(X, y)
             self._check_n_nonzero(X.shape[1])
             # An intercept needs no column here, as the server knows the features.
             config = self._make_config("label", X.shape[1], fit_intercept=False)
@@ -325,21 +317,6 @@ class LabelLDPRegressor(LDPEstimator, RegressorMixin, BaseEstimator):
                 stacklevel=stacklevel,
             )
         return self
-
-    def predict(self, X):
-        """Predict the target.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The features.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            ``X @ coef_ + intercept_``.
-        """
-        return self._linear_predictor(X)
 
 
 def label_values(batch):

@@ -9,13 +9,13 @@ from sparsestat.privacy._aggregator import MomentAggregator
 from sparsestat.privacy._base import ClipCount
 from sparsestat.privacy._errors import IncompatibleReportsError
 from sparsestat.privacy._ldp_regressor import LDPSparseRegressor
-from sparsestat.privacy._moment_estimator import MomentEstimator
-from sparsestat.privacy._moment_solvers import holdout_score, solve_moments
+from sparsestat.privacy._moment_estimator import SERVER_PARAMETERS, MomentEstimator
+from sparsestat.privacy._moment_solvers import holdout_score
 from sparsestat.privacy._reports import check_batch
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
+from sparsestat.utils._validation import set_columns
 
-_SERVER = ("n_nonzero", "solver", "threshold", "alpha")
 _MOST_FEATURES = 20
 
 
@@ -320,7 +320,7 @@ class LDPSparseRegressorCV(MomentEstimator):
         if any(state.config != config for state in shards):
             raise IncompatibleReportsError("aggregators must be states of one campaign.")
         self._choose(shards, self._candidates(config.n_features), np.float64)
-        self._forget_names(config)
+        set_columns(self, config.n_features)
         return self
 
     def _candidates(self, n_features):
@@ -334,11 +334,11 @@ class LDPSparseRegressorCV(MomentEstimator):
         if not candidates:
             raise ValueError("param_grid must hold at least one candidate, got none.")
         for candidate in candidates:
-            unknown = set(candidate) - set(_SERVER)
+            unknown = set(candidate) - set(SERVER_PARAMETERS)
             if unknown:
                 raise ValueError(
-                    f"param_grid must name parameters among {list(_SERVER)}, which clients do "
-                    f"not use, got {sorted(unknown)}."
+                    f"param_grid must name parameters among {list(SERVER_PARAMETERS)}, which "
+                    f"clients do not use, got {sorted(unknown)}."
                 )
             server = LDPSparseRegressor(**candidate)
             try:
@@ -348,21 +348,9 @@ class LDPSparseRegressorCV(MomentEstimator):
                 raise ValueError(f"param_grid has a wrong value: {error}") from error
         return candidates
 
-    def _solve_candidate(self, moments, config, candidate):
-        free = np.zeros(config.n_columns, dtype=bool)
-        free[: config.fit_intercept] = True
-        return solve_moments(
-            moments,
-            coef_bound=float(self.coef_bound),
-            free=free,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            **candidate,
-        )
-
     def _present(self, shards, now, dtype):
         total = _total([*shards, now])
-        solution = self._solve_candidate(self._moments_of(total), total.config, {})
+        solution = self._solve_moments(self._moments_of(total), total.config)
         return self._reconstruct(solution.coef, total.config, dtype)
 
     def _choose(self, shards, candidates, dtype, stacklevel=5):
@@ -375,7 +363,7 @@ class LDPSparseRegressorCV(MomentEstimator):
             within = results["mean_score"] <= limit
             sizes = np.where(within, results["n_features"], np.inf)
             best = int(np.argmin(sizes))
-        solution = self._solve_candidate(moments, config, candidates[best])
+        solution = self._solve_moments(moments, config, **candidates[best])
         self._keep_campaign(total)
         self._keep_solution(solution, moments, config, dtype)
         self.converged_ = bool(solution.converged)
@@ -393,7 +381,7 @@ class LDPSparseRegressorCV(MomentEstimator):
             rest = [state for state in shards if state is not held_out] or [held_out]
             learned, judged = self._moments_of(_total(rest)), self._moments_of(held_out)
             for row, candidate in enumerate(candidates):
-                solution = self._solve_candidate(learned, held_out.config, candidate)
+                solution = self._solve_moments(learned, held_out.config, **candidate)
                 scores[row, fold], errors[row, fold] = holdout_score(solution.coef, judged)
                 sizes[row, fold] = np.count_nonzero(solution.support)
         mean = scores.mean(axis=1)

@@ -2,11 +2,7 @@
 
 import math
 
-import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import validate_data
-
-from sparsestat.privacy._base import LDPEstimator, rows_in_public_units, unit_coefficients
+from sparsestat.privacy._base import LDPRegressor, rows_in_public_units
 from sparsestat.privacy._iht_estimator import IHT_CONSTRAINTS, IHTEstimator
 from sparsestat.privacy._paper import duchi_scale, paper_ldp_iht
 from sparsestat.privacy._simulation import coin_generator
@@ -14,7 +10,7 @@ from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import _fit_context, with_callbacks
 
 
-class LDPIHTRegressor(IHTEstimator, RegressorMixin, BaseEstimator):
+class LDPIHTRegressor(IHTEstimator, LDPRegressor):
     """Sparse linear regression from gradients that each user randomises, in rounds.
 
     Users are split into rounds. In each of them the server broadcasts coefficients, the users
@@ -152,9 +148,9 @@ class LDPIHTRegressor(IHTEstimator, RegressorMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         **IHT_CONSTRAINTS,
-        "residual_bound": LDPEstimator._parameter_constraints["y_bound"],
-        "y_center": LDPEstimator._parameter_constraints["y_center"],
-        "y_scale": LDPEstimator._parameter_constraints["y_scale"],
+        "residual_bound": LDPRegressor._parameter_constraints["y_bound"],
+        "y_center": LDPRegressor._parameter_constraints["y_center"],
+        "y_scale": LDPRegressor._parameter_constraints["y_scale"],
         "paper_constants": ["boolean"],
     }
 
@@ -226,9 +222,7 @@ class LDPIHTRegressor(IHTEstimator, RegressorMixin, BaseEstimator):
         """
         context = self._init_callback_context(max_subtasks=self.n_rounds)
         given = X, y
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], y_numeric=True
-        )
+        X, y = self._check_records(X, y)
         if self.paper_constants:
             with FitTicker(self, context, *given):
                 return self._fit_paper(X, y)
@@ -253,28 +247,11 @@ class LDPIHTRegressor(IHTEstimator, RegressorMixin, BaseEstimator):
             rng=coin_generator(self.random_state),
         )
         self.theta_, self.path_ = result.coef, result.coefs
-        self._set_coefficients(result.coef, config, X.dtype)
         rounds = len(result.coefs) - 1
         released = duchi_scale(n_features, result.radius, config.epsilon) / math.sqrt(n_features)
         self.noise_scale_ = released / math.sqrt(n_samples // rounds)
-        known = np.where(self.support_, self.noise_scale_, np.nan)
-        self.coef_std_error_ = np.abs(known * unit_coefficients(config))
+        self._set_coefficients(result.coef, self.noise_scale_, config, X.dtype)
         self.config_, self.privacy_ = None, config.privacy
         self.n_reports_ = n_samples // rounds * rounds
         self.n_iter_, self.converged_ = rounds, True
         return self
-
-    def predict(self, X):
-        """Predict the target.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Features in the units of the data.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            ``X @ coef_ + intercept_``.
-        """
-        return self._linear_predictor(X)

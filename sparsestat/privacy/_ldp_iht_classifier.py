@@ -206,11 +206,6 @@ class LDPIHTClassifier(IHTEstimator, ClassifierMixin, BaseEstimator):
             "intercept_": np.array([attributes["intercept_"]], dtype=dtype),
         }
 
-    def _set_coefficients(self, theta, config, dtype):
-        super()._set_coefficients(theta, config, dtype)
-        self.coef_ = self.coef_[None]
-        self.intercept_ = np.array([self.intercept_], dtype=dtype)
-
     def fit_server(self, server, classes=(0, 1)):
         """Take the coefficients of a campaign that real clients answered.
 

@@ -7,13 +7,13 @@ import numpy as np
 from sparsestat.privacy._aggregator import MomentAggregator, NoisyMoments
 from sparsestat.privacy._base import ClipCount, rows_in_public_units
 from sparsestat.privacy._config import PrivacySpec
-from sparsestat.privacy._moment_estimator import MomentEstimator
-from sparsestat.privacy._moment_solvers import solve_moments
+from sparsestat.privacy._moment_estimator import SERVER_PARAMETERS, MomentEstimator
 from sparsestat.privacy._paper import closed_form, paper_moments, paper_threshold
 from sparsestat.privacy._reports import check_batch
 from sparsestat.privacy._simulation import coin_generator
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
+from sparsestat.utils._validation import set_columns
 
 
 class LDPSparseRegressor(MomentEstimator):
@@ -368,8 +368,7 @@ default="auto"
         if alpha == "auto":
             alpha = paper_threshold(moments, float(self.coef_bound))
         self.theta_ = closed_form(moments.S, moments.b, float(alpha))
-        self._set_coefficients(self.theta_, config, X.dtype)
-        self.coef_std_error_ = np.full(X.shape[1], np.nan)
+        self._set_coefficients(self.theta_, np.nan, config, X.dtype)
         self.threshold_ = np.full(X.shape[1], float(alpha))
         self.moments_ = NoisyMoments(
             moments.S, moments.b, len(targets), moments.sd_S, moments.sd_S, moments.sd_b
@@ -461,25 +460,13 @@ default="auto"
         state = self._check_aggregator(aggregator).copy()
         self._check_n_nonzero(state.config.n_features)
         self._solve(state, np.float64)
-        self._forget_names(state.config)
+        set_columns(self, state.config.n_features)
         return self
 
     def _solution(self, state):
-        config, moments = state.config, self._moments_of(state)
-        free = np.zeros(config.n_columns, dtype=bool)
-        free[: config.fit_intercept] = True
-        solution = solve_moments(
-            moments,
-            solver=self.solver,
-            n_nonzero=self.n_nonzero,
-            threshold=self.threshold,
-            alpha=self.alpha,
-            coef_bound=float(self.coef_bound),
-            free=free,
-            max_iter=self.max_iter,
-            tol=self.tol,
-        )
-        return solution, moments
+        moments = self._moments_of(state)
+        server = {name: getattr(self, name) for name in SERVER_PARAMETERS}
+        return self._solve_moments(moments, state.config, **server), moments
 
     def _coefficients(self, state, dtype):
         return self._reconstruct(self._solution(state)[0].coef, state.config, dtype)

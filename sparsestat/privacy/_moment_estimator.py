@@ -5,15 +5,14 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array
 
 from sparsestat.privacy._aggregator import MomentAggregator
 from sparsestat.privacy._base import (
-    LDPEstimator,
+    LDPRegressor,
+    free_columns,
     rows_in_public_units,
-    unit_coefficients,
     user_parts,
 )
 from sparsestat.privacy._errors import (
@@ -21,20 +20,23 @@ from sparsestat.privacy._errors import (
     IncompatibleReportsError,
     LowSignalWarning,
 )
-from sparsestat.privacy._moment_solvers import coef_covariance
+from sparsestat.privacy._moment_solvers import coef_covariance, solve_moments
 from sparsestat.privacy._public import combined_gram, public_gram
 from sparsestat.privacy._simulation import coin_generator, simulate_state
 from sparsestat.utils._sklearn import Interval, StrOptions
+
+SERVER_PARAMETERS = ("n_nonzero", "solver", "threshold", "alpha")
+"""What may be chosen on one set of reports at will, by name."""
 
 # Public rows for each column from which on their Gram matrix is taken alone.
 _PUBLIC_ROWS = 50
 
 
-class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
+class MomentEstimator(LDPRegressor):
     """Base of the regressors that solve noisy moments on the server."""
 
     _parameter_constraints: dict = {
-        **LDPEstimator._parameter_constraints,
+        **LDPRegressor._parameter_constraints,
         "gamma": [str, Interval(Real, 0, None, closed="neither"), None],
         "X_public": ["array-like", "sparse matrix", None],
         "gram": [StrOptions({"auto", "public", "private", "combined"})],
@@ -83,17 +85,6 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
                 break
         return state
 
-    def _check_records(self, X, y, *, reset=True):
-        return validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            y_numeric=True,
-            reset=reset,
-        )
-
     def _check_aggregator(self, state):
         if not isinstance(state, MomentAggregator):
             raise TypeError(f"aggregator must be a MomentAggregator, got a {type(state).__name__}.")
@@ -118,10 +109,16 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
             return moments.with_gram(*public_gram(rows, config))
         return moments if source == "private" else combined_gram(moments, rows, config)
 
-    def _forget_names(self, config):
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        self.n_features_in_ = config.n_features
+    def _solve_moments(self, moments, config, **server):
+        """Solve moments in public units; `server` has what may be chosen after the reports."""
+        return solve_moments(
+            moments,
+            coef_bound=float(self.coef_bound),
+            free=free_columns(config),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            **server,
+        )
 
     def _keep_campaign(self, state):
         self.config_ = state.config
@@ -132,11 +129,8 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
     def _keep_solution(self, solution, moments, config, dtype):
         """Fitted attributes of a solution in public units, in the units of the data."""
         covariance = coef_covariance(solution, moments)
-        self._set_coefficients(solution.coef, config, dtype)
-        first = int(config.fit_intercept)
-        deviations = np.sqrt(np.maximum(np.diag(covariance), 0.0))[first:]
-        known = np.where(self.support_, deviations, np.nan)
-        self.coef_std_error_ = known * np.abs(unit_coefficients(config))
+        deviations = np.sqrt(np.maximum(np.diag(covariance), 0.0))[config.fit_intercept :]
+        self._set_coefficients(solution.coef, deviations, config, dtype)
         self.moments_ = moments
         self.theta_ = solution.coef
         self.threshold_ = solution.threshold
@@ -186,19 +180,3 @@ class MomentEstimator(LDPEstimator, RegressorMixin, BaseEstimator):
         average = config.x_bound**2 / len(diagonal)
         plausible = np.maximum(np.minimum(diagonal, average), diagonal - margin * noise)
         return np.where(diagonal > 0, plausible / np.where(diagonal > 0, diagonal, 1.0), 1.0)
-
-    def predict(self, X):
-        """Predict the target.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Features in the units of the data.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            ``X @ coef_ + intercept_``.
-        """
-        check_is_fitted(self)
-        return self._linear_predictor(X)

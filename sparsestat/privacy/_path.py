@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 
 from sparsestat.privacy._aggregator import MomentAggregator
-from sparsestat.privacy._base import raw_coefficients
+from sparsestat.privacy._base import free_columns, raw_coefficients
 from sparsestat.privacy._ldp_regressor import LDPSparseRegressor
 from sparsestat.privacy._moment_solvers import lasso_coefficients
 from sparsestat.utils._validation import check_fitted_step
@@ -131,13 +131,11 @@ def ldp_coef_path(
     """
     moments, config, bound = _moments_to_solve(estimator_or_state, X_public)
     bound = bound if coef_bound is None else _positive(coef_bound, "coef_bound")
-    free = np.zeros(config.n_columns, dtype=bool)
-    free[: config.fit_intercept] = True
     alphas, thetas, noise, converged = lasso_coefficients(
         moments,
         _check_alphas(alphas, n_alphas),
         coef_bound=bound,
-        free=free,
+        free=free_columns(config),
         max_iter=_positive_integer(max_iter, "max_iter"),
         tol=_positive(tol, "tol"),
     )

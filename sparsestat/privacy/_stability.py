@@ -5,11 +5,10 @@ from numbers import Integral
 
 import numpy as np
 
-from sparsestat.privacy._moment_solvers import solve_moments
+from sparsestat.privacy._moment_estimator import SERVER_PARAMETERS
 from sparsestat.privacy._path import check_has_moments
 from sparsestat.privacy._simulation import coin_generator
 
-_SERVER = ("n_nonzero", "solver", "threshold", "alpha")
 # The seed that made the coins of a simulated campaign must not repeat them here.
 _NOISE = (1, 1)
 
@@ -88,22 +87,13 @@ def support_stability(estimator, n_draws=100, random_state=None):
         raise ValueError(f"n_draws must be a positive integer, got {n_draws!r}.")
     rng = coin_generator(random_state, *_NOISE)
     config = estimator.config_
-    free = np.zeros(config.n_columns, dtype=bool)
-    free[: config.fit_intercept] = True
     if hasattr(estimator, "best_params_"):
         server = estimator.best_params_
     else:
-        server = {name: getattr(estimator, name) for name in _SERVER}
+        server = {name: getattr(estimator, name) for name in SERVER_PARAMETERS}
     counts = np.zeros(config.n_columns)
     for _ in range(n_draws):
-        solution = solve_moments(
-            redrawn(estimator.moments_, rng),
-            coef_bound=float(estimator.coef_bound),
-            free=free,
-            max_iter=estimator.max_iter,
-            tol=estimator.tol,
-            **server,
-        )
+        solution = estimator._solve_moments(redrawn(estimator.moments_, rng), config, **server)
         counts += solution.coef != 0
     return counts[config.fit_intercept :] / n_draws
 
