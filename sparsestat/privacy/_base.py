@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsestat.privacy._config import LDPConfig
 from sparsestat.privacy._errors import PublicUnitsWarning
-from sparsestat.privacy._records import clean_records, clip_rows
+from sparsestat.privacy._records import clean_records
 from sparsestat.utils._sklearn import CallbackSupportMixin, Interval, StrOptions
 from sparsestat.utils._threads import thread_ranges
 
@@ -207,7 +207,9 @@ class ClipCount:
         """
         config, weights = self.config, np.ones(len(y))
         if config.kind != "label":
-            weights = clip_rows(X, config.x_bound)[1]
+            with np.errstate(over="ignore", divide="ignore"):
+                norms = np.sqrt(np.einsum("ij,ij->i", X, X))
+                weights = np.minimum(1.0, config.x_bound / norms)
         bound = config.residual_bound if config.kind == "gradient" else config.y_bound
         self.n_records += len(y)
         self.n_features += int(np.count_nonzero(weights < 1.0))

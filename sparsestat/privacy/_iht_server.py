@@ -12,6 +12,7 @@ from sparsestat.privacy._aggregator import MomentAggregator
 from sparsestat.privacy._base import raw_coefficients
 from sparsestat.privacy._config import LDPConfig
 from sparsestat.privacy._errors import ReportError
+from sparsestat.privacy._projections import hard_threshold, project_to_ball
 from sparsestat.privacy._query import Query
 from sparsestat.privacy._reports import (
     CHECKSUM_SIZE,
@@ -382,30 +383,8 @@ def keep_largest(theta, n_nonzero, has_intercept):
     -------
     theta : ndarray of shape (n_columns,)
     """
-    kept = np.zeros_like(theta)
     first = int(has_intercept)
-    order = np.argsort(-np.abs(theta[first:]), kind="stable")[:n_nonzero] + first
-    kept[:first] = theta[:first]
-    kept[order] = theta[order]
-    return kept
-
-
-def project_to_ball(theta, radius):
-    """The nearest point of the Euclidean ball around zero.
-
-    Parameters
-    ----------
-    theta : ndarray of shape (n_columns,)
-        The point.
-    radius : float
-        Radius of the ball.
-
-    Returns
-    -------
-    theta : ndarray of shape (n_columns,)
-    """
-    norm = float(np.linalg.norm(theta))
-    return theta * (radius / norm) if norm > radius else theta
+    return np.concatenate([theta[:first], hard_threshold(theta[first:], n_nonzero)])
 
 
 def _points(rows, config):

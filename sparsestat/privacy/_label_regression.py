@@ -7,6 +7,7 @@ from scipy import sparse
 from scipy.linalg import lstsq
 
 from sparsestat.penalties import L1
+from sparsestat.privacy._projections import hard_threshold
 from sparsestat.solvers import fista
 
 
@@ -118,9 +119,7 @@ def hard_thresholding(design, y, n_nonzero, max_iter, tol):
     for n_iter in range(1, max_iter + 1):
         gradient = design.rmatvec(design.matvec(w) - y) / design.n_samples
         ahead = w - step * gradient
-        kept = np.argsort(-np.abs(ahead), kind="stable")[:n_nonzero]
-        new = np.zeros_like(w)
-        new[kept] = ahead[kept]
+        new = hard_threshold(ahead, n_nonzero)
         change = np.linalg.norm(new - w)
         w = new
         if change <= tol * np.linalg.norm(w):

@@ -9,7 +9,7 @@ from sparsestat.privacy._aggregator import MomentAggregator
 from sparsestat.privacy._base import ClipCount
 from sparsestat.privacy._errors import IncompatibleReportsError
 from sparsestat.privacy._ldp_regressor import LDPSparseRegressor
-from sparsestat.privacy._moment_estimator import SERVER_PARAMETERS, MomentEstimator
+from sparsestat.privacy._moment_estimator import SERVER_PARAMETERS, MomentEstimator, MomentReader
 from sparsestat.privacy._moment_solvers import holdout_score
 from sparsestat.privacy._reports import check_batch
 from sparsestat.utils._callbacks import FitTicker
@@ -231,7 +231,7 @@ class LDPSparseRegressorCV(MomentEstimator):
             X, y = self._check_records(X, y)
             candidates = self._candidates(X.shape[1])
             config = self._campaign(X.shape[1])
-            shards, clipped = [], ClipCount(config)
+            shards, clipped, read = [], ClipCount(config), MomentReader(self, config)
             for shard in range(min(self.cv, X.shape[0])):
                 # Neighbours may have reported in some order, so they go to different shards.
                 rows = np.arange(shard, X.shape[0], self.cv)
@@ -242,7 +242,7 @@ class LDPSparseRegressorCV(MomentEstimator):
                         y[rows],
                         config,
                         ticker,
-                        lambda now, before=so_far: self._present(before, now, X.dtype),
+                        lambda now, before=so_far: self._present([*before, now], read, X.dtype),
                         clipped,
                         first=shard,
                     )
@@ -251,7 +251,7 @@ class LDPSparseRegressorCV(MomentEstimator):
                     break
             clipped.warn(stacklevel=4)
             # The decorators of a fit stand between it and the caller.
-            self._choose(shards, candidates, X.dtype, stacklevel=6)
+            self._choose(shards, read, candidates, X.dtype, stacklevel=6)
         self.converged_ &= not ticker.stopped
         return self
 
@@ -319,7 +319,8 @@ class LDPSparseRegressorCV(MomentEstimator):
         config = shards[0].config
         if any(state.config != config for state in shards):
             raise IncompatibleReportsError("aggregators must be states of one campaign.")
-        self._choose(shards, self._candidates(config.n_features), np.float64)
+        candidates = self._candidates(config.n_features)
+        self._choose(shards, MomentReader(self, config), candidates, np.float64)
         set_columns(self, config.n_features)
         return self
 
@@ -348,15 +349,15 @@ class LDPSparseRegressorCV(MomentEstimator):
                 raise ValueError(f"param_grid has a wrong value: {error}") from error
         return candidates
 
-    def _present(self, shards, now, dtype):
-        total = _total([*shards, now])
-        solution = self._solve_moments(self._moments_of(total), total.config)
+    def _present(self, shards, read, dtype):
+        total = _total(shards)
+        solution = self._solve_moments(read(total), total.config)
         return self._reconstruct(solution.coef, total.config, dtype)
 
-    def _choose(self, shards, candidates, dtype, stacklevel=5):
+    def _choose(self, shards, read, candidates, dtype, stacklevel=5):
         total = _total(shards)
-        config, moments = total.config, self._moments_of(total)
-        results = self._score(shards, candidates)
+        config, moments = total.config, read(total)
+        results = self._score(shards, read, candidates)
         best = int(np.argmin(results["mean_score"]))
         if self.selection == "1se":
             limit = results["mean_score"][best] + results["std_error"][best]
@@ -373,13 +374,13 @@ class LDPSparseRegressorCV(MomentEstimator):
         self.best_params_ = dict(candidates[best])
         self._warn(solution, config, stacklevel)
 
-    def _score(self, shards, candidates):
+    def _score(self, shards, read, candidates):
         """Mean of the held-out scores of each candidate, with its known standard error."""
         scores = np.zeros((len(candidates), len(shards)))
         errors, sizes = np.zeros_like(scores), np.zeros_like(scores)
         for fold, held_out in enumerate(shards):
             rest = [state for state in shards if state is not held_out] or [held_out]
-            learned, judged = self._moments_of(_total(rest)), self._moments_of(held_out)
+            learned, judged = read(_total(rest)), read(held_out)
             for row, candidate in enumerate(candidates):
                 solution = self._solve_moments(learned, held_out.config, **candidate)
                 scores[row, fold], errors[row, fold] = holdout_score(solution.coef, judged)

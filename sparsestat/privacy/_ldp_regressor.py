@@ -7,7 +7,7 @@ import numpy as np
 from sparsestat.privacy._aggregator import MomentAggregator, NoisyMoments
 from sparsestat.privacy._base import ClipCount, rows_in_public_units
 from sparsestat.privacy._config import PrivacySpec
-from sparsestat.privacy._moment_estimator import SERVER_PARAMETERS, MomentEstimator
+from sparsestat.privacy._moment_estimator import SERVER_PARAMETERS, MomentEstimator, MomentReader
 from sparsestat.privacy._paper import closed_form, paper_moments, paper_threshold
 from sparsestat.privacy._reports import check_batch
 from sparsestat.privacy._simulation import coin_generator
@@ -329,19 +329,19 @@ default="auto"
                 return self._fit_paper(X, y)
             config = self._campaign(X.shape[1])
             total = MomentAggregator(config, allow_simulated=True) if previous is None else previous
-            clipped = ClipCount(config)
+            clipped, read = ClipCount(config), MomentReader(self, config)
             total = total + self._simulate(
                 X,
                 y,
                 config,
                 ticker,
-                lambda now: self._coefficients(total + now, X.dtype),
+                lambda now: self._coefficients(total + now, read, X.dtype),
                 clipped,
                 first=total.n_reports_,
             )
             clipped.warn(stacklevel=5)
             # The decorators of a fit stand between it and the caller.
-            self._solve(total, X.dtype, stacklevel=7)
+            self._solve(total, read, X.dtype, stacklevel=7)
         self.converged_ &= not ticker.stopped
         return self
 
@@ -459,20 +459,20 @@ default="auto"
         self._validate_params()
         state = self._check_aggregator(aggregator).copy()
         self._check_n_nonzero(state.config.n_features)
-        self._solve(state, np.float64)
+        self._solve(state, MomentReader(self, state.config), np.float64)
         set_columns(self, state.config.n_features)
         return self
 
-    def _solution(self, state):
-        moments = self._moments_of(state)
+    def _solution(self, state, read):
+        moments = read(state)
         server = {name: getattr(self, name) for name in SERVER_PARAMETERS}
         return self._solve_moments(moments, state.config, **server), moments
 
-    def _coefficients(self, state, dtype):
-        return self._reconstruct(self._solution(state)[0].coef, state.config, dtype)
+    def _coefficients(self, state, read, dtype):
+        return self._reconstruct(self._solution(state, read)[0].coef, state.config, dtype)
 
-    def _solve(self, state, dtype, stacklevel=5):
-        solution, moments = self._solution(state)
+    def _solve(self, state, read, dtype, stacklevel=5):
+        solution, moments = self._solution(state, read)
         self._keep_campaign(state)
         self._keep_solution(solution, moments, state.config, dtype)
         self.converged_ = bool(solution.converged)

@@ -1,5 +1,6 @@
 """What estimators share that solve the noisy moments of one report per user."""
 
+import functools
 import warnings
 from numbers import Integral, Real
 
@@ -30,6 +31,58 @@ SERVER_PARAMETERS = ("n_nonzero", "solver", "threshold", "alpha")
 
 # Public rows for each column from which on their Gram matrix is taken alone.
 _PUBLIC_ROWS = 50
+
+
+class MomentReader:
+    """Moments of states of one campaign, with what public rows add to them.
+
+    The public rows are gone through once, however many states are read.
+
+    Parameters
+    ----------
+    estimator : MomentEstimator
+        Whose public rows are used, in the way that it says.
+    config : LDPConfig
+        The campaign.
+    """
+
+    def __init__(self, estimator, config):
+        self.estimator = estimator
+        self.config = config
+
+    @functools.cached_property
+    def _public(self):
+        """Where the Gram matrix comes from, the public one, and the number of its rows."""
+        rows = self.estimator._public_rows(self.config.n_features)
+        source = self.estimator._gram_source(rows, self.config.n_columns)
+        if self.config.kind == "cross":
+            source = "public"
+        if rows is None and source != "private":
+            raise ValueError(
+                "X_public must hold the public rows of the campaign: the reports have cross "
+                "moments only."
+            )
+        if source == "private":
+            return source, None, 0
+        return source, public_gram(rows, self.config), len(rows)
+
+    def __call__(self, state):
+        """Read a state.
+
+        Parameters
+        ----------
+        state : MomentAggregator
+            With at least one report.
+
+        Returns
+        -------
+        moments : NoisyMoments
+        """
+        moments = state.moments()
+        source, gram, n_rows = self._public
+        if source == "public":
+            return moments.with_gram(*gram)
+        return moments if source == "private" else combined_gram(moments, gram, n_rows)
 
 
 class MomentEstimator(LDPRegressor):
@@ -94,20 +147,6 @@ class MomentEstimator(LDPRegressor):
                 f"{state.config.kind!r}."
             )
         return state
-
-    def _moments_of(self, state):
-        """Moments of the reports, with what public rows add to them."""
-        config, moments = state.config, state.moments()
-        rows = self._public_rows(config.n_features)
-        source = self._gram_source(rows, config.n_columns)
-        if config.kind == "cross" and rows is None:
-            raise ValueError(
-                "X_public must hold the public rows of the campaign: the reports have cross "
-                "moments only."
-            )
-        if config.kind == "cross" or source == "public":
-            return moments.with_gram(*public_gram(rows, config))
-        return moments if source == "private" else combined_gram(moments, rows, config)
 
     def _solve_moments(self, moments, config, **server):
         """Solve moments in public units; `server` has what may be chosen after the reports."""

@@ -1,11 +1,14 @@
 """Sparse coefficients from noisy moments whose noise is known; all of it post-processing."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+
+from sparsestat.privacy._projections import hard_threshold, project_to_ball
 
 # Eigenvalues below this share of the largest are raised to it.
 _FLOOR = 0.05
@@ -93,10 +96,6 @@ def solve_moments(
     -------
     fit : MomentFit
     """
-    D = len(moments.b)
-    free = np.zeros(D, dtype=bool) if free is None else free
-    usable = free | (np.diag(moments.S) >= _DETECTABLE * moments.sd_diag)
-    usable &= np.diag(moments.S) > 0
     solvers: dict[str, Callable[..., MomentFit]] = {
         "auto": _matching_pursuit if n_nonzero is None else _topk_refit,
         "matching_pursuit": _matching_pursuit,
@@ -105,7 +104,7 @@ def solve_moments(
         "closed_form": _closed_form,
     }
     return solvers[solver](
-        _Problem(moments, usable, free, float(coef_bound)),
+        _Problem(moments, free, coef_bound),
         n_nonzero=n_nonzero,
         threshold=threshold,
         alpha=alpha,
@@ -117,13 +116,21 @@ def solve_moments(
 class _Problem:
     """Moments, and the equations of some of their columns."""
 
-    def __init__(self, moments, usable, free, coef_bound):
+    def __init__(self, moments, free, coef_bound):
         self.moments = moments
-        self.S, self.b = moments.S, moments.b
-        self.usable, self.free, self.coef_bound = usable, free, coef_bound
-        n_tested = int(np.count_nonzero(usable & ~free))
+        self.S, self.b, self.coef_bound = moments.S, moments.b, float(coef_bound)
+        self.free = np.zeros(len(self.b), dtype=bool) if free is None else free
+        diagonal = np.diag(self.S)
+        self.usable = self.free | (diagonal >= _DETECTABLE * moments.sd_diag)
+        self.usable &= diagonal > 0
+        n_tested = int(np.count_nonzero(self.usable & ~self.free))
         # The largest of n normal variables is about this many standard deviations.
         self.spread = math.sqrt(2.0 * math.log(max(2, n_tested)))
+
+    @functools.cached_property
+    def curvature(self):
+        """Largest absolute eigenvalue of the Gram matrix."""
+        return float(np.abs(eigh(self.S, eigvals_only=True)).max()) if len(self.b) else 0.0
 
     def correlation_noise(self, theta):
         """Standard deviation of each entry of ``b - S theta`` that the noise gives it."""
@@ -164,10 +171,9 @@ class _Problem:
         return self.into_ball(theta), floor, condition
 
     def into_ball(self, theta):
-        norm = float(np.linalg.norm(theta[~self.free]))
-        if norm <= self.coef_bound:
-            return theta
-        return np.where(self.free, theta, theta * (self.coef_bound / norm))
+        theta = theta.copy()
+        theta[~self.free] = project_to_ball(theta[~self.free], self.coef_bound)
+        return theta
 
     def fit(self, support, threshold, alpha, n_iter, converged=True, accuracy=0.0):
         theta, floor, condition = self.solve(support)
@@ -274,8 +280,7 @@ def _bound_noise(problem):
 
 
 def _lasso_iterations(problem, alpha, start, max_iter, tol):
-    S, b = problem.S, problem.b
-    curvature = float(np.abs(eigh(S, eigvals_only=True)).max()) if len(b) else 0.0
+    S, b, curvature = problem.S, problem.b, problem.curvature
     theta = np.zeros(len(b)) if start is None else start
     if curvature == 0.0:
         return theta, 1, 0.0
@@ -293,11 +298,9 @@ def _lasso_iterations(problem, alpha, start, max_iter, tol):
 
 
 def _keep_largest(problem, theta, n_nonzero):
-    size = np.where(problem.free, -1.0, np.abs(theta))
-    kept = np.argsort(-size, kind="stable")[:n_nonzero]
-    result = np.where(problem.free, theta, 0.0)
-    result[kept] = theta[kept]
-    return result
+    kept = theta.copy()
+    kept[~problem.free] = hard_threshold(theta[~problem.free], n_nonzero)
+    return kept
 
 
 def _topk_refit(problem, *, n_nonzero, alpha, max_iter, tol, **_):
@@ -416,17 +419,14 @@ def lasso_coefficients(moments, alphas, *, coef_bound=1.0, free=None, max_iter=1
     converged : bool
         Whether all of them met the tolerance.
     """
-    D = len(moments.b)
-    free = np.zeros(D, dtype=bool) if free is None else free
-    usable = free | (np.diag(moments.S) >= _DETECTABLE * moments.sd_diag)
-    problem = _Problem(moments, usable & (np.diag(moments.S) > 0), free, float(coef_bound))
+    problem = _Problem(moments, free, coef_bound)
     noise = _bound_noise(problem) * problem.spread
     if np.ndim(alphas) == 0:
-        start = problem.solve(free & problem.usable)[0]
-        left = np.abs(moments.b - moments.S @ start)[problem.usable & ~free]
+        start = problem.solve(problem.free & problem.usable)[0]
+        left = np.abs(moments.b - moments.S @ start)[problem.usable & ~problem.free]
         top = float(np.max(left, initial=0.0)) or noise
         alphas = np.geomspace(max(top, 0.06 * noise), 0.05 * noise, int(alphas))
-    coefs, theta, converged = np.zeros((D, len(alphas))), None, True
+    coefs, theta, converged = np.zeros((len(moments.b), len(alphas))), None, True
     for index, alpha in enumerate(alphas):
         theta, _, accuracy = _lasso_iterations(problem, float(alpha), theta, max_iter, tol)
         coefs[:, index] = theta

@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparsestat.privacy._projections import hard_threshold
 from sparsestat.privacy._records import clip_rows
 
 
@@ -366,27 +367,6 @@ def duchi_ball(G, radius, epsilon, rng):
     released[(np.sum(released * poles, axis=1) > 0) != near] *= -1.0
     released *= duchi_scale(d, radius, epsilon) / np.linalg.norm(released, axis=1, keepdims=True)
     return released
-
-
-def hard_threshold(v, n_nonzero):
-    """Keep the entries of largest size; of equal ones the first.
-
-    Parameters
-    ----------
-    v : ndarray of shape (dim,)
-        The vector.
-    n_nonzero : int
-        How many are kept.
-
-    Returns
-    -------
-    kept : ndarray of shape (dim,)
-        A copy with zeros elsewhere.
-    """
-    kept = np.zeros_like(v)
-    largest = np.argsort(-np.abs(v), kind="stable")[:n_nonzero]
-    kept[largest] = v[largest]
-    return kept
 
 
 def paper_ldp_iht(

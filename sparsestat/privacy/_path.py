@@ -10,6 +10,7 @@ from sklearn.utils import Bunch
 from sparsestat.privacy._aggregator import MomentAggregator
 from sparsestat.privacy._base import free_columns, raw_coefficients
 from sparsestat.privacy._ldp_regressor import LDPSparseRegressor
+from sparsestat.privacy._moment_estimator import MomentReader
 from sparsestat.privacy._moment_solvers import lasso_coefficients
 from sparsestat.utils._validation import check_fitted_step
 
@@ -161,7 +162,7 @@ def _moments_to_solve(source, X_public):
     if isinstance(source, MomentAggregator):
         server = LDPSparseRegressor(X_public=X_public)
         state = server._check_aggregator(source)
-        return server._moments_of(state), state.config, 1.0
+        return MomentReader(server, state.config)(state), state.config, 1.0
     if not hasattr(source, "fit"):
         raise TypeError(
             "estimator_or_state must be a fitted estimator or a MomentAggregator, got a "

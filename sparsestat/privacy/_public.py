@@ -116,33 +116,32 @@ def public_gram(X_public, config):
     return S, float(np.sqrt(diagonal.mean())), float(np.sqrt(off))
 
 
-def combined_gram(moments, X_public, config):
+def combined_gram(moments, public, n_rows):
     """Average the private and the public Gram matrix by the inverse of their variances.
 
     Parameters
     ----------
     moments : NoisyMoments
         Private moments.
-    X_public : ndarray of shape (n_rows, n_features)
-        Public rows, in the units of the data.
-    config : LDPConfig
-        The campaign.
+    public : tuple
+        What :func:`public_gram` returned.
+    n_rows : int
+        Number of public rows.
 
     Returns
     -------
     moments : NoisyMoments
         With the combined matrix.
     """
-    D = config.n_columns
-    S, sd_diag, sd_off = public_gram(X_public, config)
+    S, sd_diag, sd_off = public
+    D = len(S)
 
     def mean_variance(on, off):
         return (on**2 + (D - 1) * off**2) / D
 
-    private = mean_variance(moments.sd_diag, moments.sd_off)
-    public = mean_variance(sd_diag, sd_off)
+    noise = mean_variance(moments.sd_diag, moments.sd_off)
     # A single public row has no variance to go by, and is given no weight.
-    share = 0.0 if len(X_public) < 2 else private / (private + public)
+    share = 0.0 if n_rows < 2 else noise / (noise + mean_variance(sd_diag, sd_off))
     return moments.with_gram(
         share * S + (1.0 - share) * moments.S,
         np.hypot(share * sd_diag, (1.0 - share) * moments.sd_diag),

@@ -128,11 +128,12 @@ def test_errors_of_a_public_gram_by_simulation(d):
 
 
 def test_a_single_row_has_no_known_error():
-    S, sd_diag, sd_off = public_gram(np.array([[3.0, 4.0]]), config_of(2, x_bound=5.0))
+    public = public_gram(np.array([[3.0, 4.0]]), config_of(2, x_bound=5.0))
+    S, sd_diag, sd_off = public
     np.testing.assert_allclose(S, [[9.0, 12.0], [12.0, 16.0]])
     assert sd_diag == sd_off == 0
     moments = NoisyMoments(np.eye(2), np.ones(2), 10, 0.1, 0.2, 0.3)
-    same = combined_gram(moments, np.array([[3.0, 4.0]]), LDPConfig("moments", 2, x_bound=5.0))
+    same = combined_gram(moments, public, 1)
     np.testing.assert_array_equal(same.S, moments.S)
     assert (same.sd_diag, same.sd_off, same.sd_b) == (0.1, 0.2, 0.3)
 
@@ -149,7 +150,7 @@ def test_average_of_both_is_better_than_either():
         noise = sd_diag * np.diag(np.diag(noise)) + sd_off * (np.triu(noise, 1))
         private = truth + noise + np.triu(noise, 1).T
         moments = NoisyMoments(private, np.ones(3), 100, sd_diag, sd_off, 0.5)
-        both = combined_gram(moments, rows, config)
+        both = combined_gram(moments, public, len(rows))
         # The noise of the private matrix is known to be one and a half times that of the rows.
         share = 1.5**2 / (1 + 1.5**2)
         np.testing.assert_allclose(both.S, share * public[0] + (1 - share) * private)
