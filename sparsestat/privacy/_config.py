@@ -36,7 +36,8 @@ class PrivacySpec:
     """What a report guarantees to the one whose record it is made from.
 
     The guarantee is local: for any two records, every set of reports is at most
-    ``exp(epsilon)`` times as probable under one as under the other, plus `delta`.
+    ``exp(epsilon)`` times as probable under one as under the other, plus `delta`. Outside it are
+    the time of a report and whether it is sent at all.
 
     Parameters
     ----------
@@ -143,9 +144,11 @@ class LDPConfig:
 
     Notes
     -----
-    The guarantee holds for one report of one record. It says nothing about the time at which
-    a report arrives, the round it belongs to or whether somebody takes part at all. Several
-    reports of one record compose: their epsilons add up.
+    One report of one record satisfies (epsilon, delta)-local differential privacy for the
+    replacement of the record by any other; pure, with delta 0, for "one_bit" and "duchi",
+    approximate for the Gaussian mechanisms. Outside the guarantee are the time at which a report
+    arrives, the round it belongs to and whether somebody takes part at all. Several reports of
+    one record compose: their epsilons add up.
 
     References
     ----------

@@ -37,8 +37,10 @@ class LDPIHTServer:
     In each round the server broadcasts a point, a group of users that took part in no other
     round sends randomised gradients there, and the server takes a step against their mean,
     averages it with the steps of the rounds before, keeps the largest coefficients and
-    projects onto a ball. As every user answers once, the epsilon of a report is the epsilon of
-    the campaign.
+    projects onto a ball. As every user answers once, the whole campaign satisfies the (epsilon,
+    delta)-local differential privacy of a single report, for the replacement of one record; it
+    is pure for the mechanisms "one_bit" and "duchi". Outside the guarantee are the round in
+    which somebody answers, the time, and whether there is an answer at all.
 
     Parameters
     ----------

@@ -12,7 +12,9 @@ class Query:
     """The point of one round, at which clients report the gradient of their loss.
 
     A query is public. Whatever point it holds, a report on it is as private as the
-    configuration says, because gradients are clipped.
+    configuration says, because gradients are clipped: (epsilon, delta)-locally differentially
+    private for the replacement of one record, with delta 0 for the pure mechanisms. That
+    somebody answers in this round is outside the guarantee.
 
     Parameters
     ----------
