@@ -98,7 +98,7 @@ def use_array_api(*arrays):
     return True
 
 
-def kernels_for(package, *arrays):
+def kernels_for(package, *arrays, name="_kernels"):
     """Import the kernels of a package that suit the input.
 
     Parameters
@@ -108,6 +108,8 @@ def kernels_for(package, *arrays):
         ``_kernels_xp`` (the same functions on the array API standard).
     *arrays : array-like, scalar or None
         The input.
+    name : str, default="_kernels"
+        The module's name, where a package has several such pairs.
 
     Returns
     -------
@@ -116,7 +118,7 @@ def kernels_for(package, *arrays):
     xp : module
         The namespace of the input.
     """
-    name = "_kernels_xp" if use_array_api(*arrays) else "_kernels"
+    name = f"{name}_xp" if use_array_api(*arrays) else name
     return _load(f"{package}.{name}"), get_namespace(*arrays)[0]
 
 
@@ -124,7 +126,7 @@ def _load(module):
     return importlib.import_module(module)
 
 
-def check_device_array(x, name, *, ndim, xp):
+def check_device_array(x, name, *, ndim, xp, allow_infinite=False):
     """Check a device array, which stays where it is.
 
     Parameters
@@ -137,6 +139,8 @@ def check_device_array(x, name, *, ndim, xp):
         Number of dimensions it must have.
     xp : module
         Its namespace.
+    allow_infinite : bool, default=False
+        Whether +inf is accepted.
 
     Returns
     -------
@@ -157,6 +161,9 @@ def check_device_array(x, name, *, ndim, xp):
         x = xp.astype(x, xp.float64)
     if x.dtype not in (xp.float32, xp.float64):
         raise ValueError(f"{name} must hold real numbers (float32 or float64), got {x.dtype}.")
-    if not bool(xp.all(xp.isfinite(x))):
-        raise ValueError(f"{name} contains NaN or infinity.")
+    fine = xp.isfinite(x)
+    if allow_infinite:
+        fine = fine | (x > 0)
+    if not bool(xp.all(fine)):
+        raise ValueError(f"{name} contains NaN or {'-inf' if allow_infinite else 'infinity'}.")
     return x

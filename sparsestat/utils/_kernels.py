@@ -64,7 +64,7 @@ def fast_exp(x):
     ``EXP_RANGE_64`` or ``EXP_RANGE_32`` count as the nearer end, so that the result is
     neither zero nor infinite. NaN and infinity must not occur.
     """
-    return math.exp(x)
+    return math.exp(min(max(x, EXP_RANGE_64[0]), EXP_RANGE_64[1]))
 
 
 def _exp_64(x):

@@ -77,6 +77,8 @@ def test_kernels_follow_the_input():
     kernels, xp = kernels_for("sparsestat.utils", strict.ones(2))
     assert kernels.__name__ == "sparsestat.utils._kernels_xp"
     assert xp is strict
+    kernels, _ = kernels_for("sparsestat.transport", strict.ones(2), name="_kernels_batch")
+    assert kernels.__name__ == "sparsestat.transport._kernels_batch_xp"
 
 
 def test_check_device_array_converts_and_keeps(xp):
@@ -148,3 +150,12 @@ def test_namespaces_are_found_without_importing_device_libraries(monkeypatch):
     get_namespace(np.ones(2), types.SimpleNamespace())
     assert not {"cupy", "torch", "jax"} & set(sys.modules)
     assert _arrays._library(np.ones(1)) == "numpy"
+
+
+def test_infinite_entries_are_allowed_on_request(xp):
+    options = {"ndim": 1, "xp": xp.namespace, "allow_infinite": True}
+    x = xp.asarray([1.0, np.inf])
+    assert bool(xp.all(check_device_array(x, "C", **options) == x))
+    for bad in (np.nan, -np.inf):
+        with pytest.raises(ValueError, match="C contains NaN or -inf"):
+            check_device_array(xp.asarray([1.0, bad]), "C", **options)

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_info
 
 import sparsestat
 from sparsestat.utils._threads import (
+    ThreadTeam,
     effective_threads,
     run_in_threads,
     single_threaded_blas,
@@ -148,3 +149,23 @@ def test_products_have_the_same_bits_for_any_number_of_threads():
     ]
     for other in products[1:]:
         np.testing.assert_array_equal(products[0], other)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 5])
+def test_a_team_works_in_many_rounds(n_jobs):
+    team = ThreadTeam(n_jobs)
+    # Outside of the block, and without threads, the caller does the work.
+    assert team.map(lambda i: threading.get_ident(), [0, 1]) == [threading.get_ident()] * 2
+    with team:
+        for _ in range(20):
+            assert team.map(lambda i: i * i, list(range(7))) == [i * i for i in range(7)]
+        workers = set(team.map(lambda i: threading.get_ident(), list(range(50))))
+        assert len(workers) <= n_jobs
+        assert (threading.get_ident() in workers) == (n_jobs == 1)
+        with pytest.raises(ZeroDivisionError):
+            team.map(lambda i: 1 / i, [1, 0, 2])
+    assert team.map(lambda i: threading.get_ident(), [0, 1]) == [threading.get_ident()] * 2
+
+
+def test_a_team_within_a_pool_has_one_thread():
+    assert run_in_threads(lambda _: ThreadTeam(4).n_threads, range(2), 2) == [1, 1]
