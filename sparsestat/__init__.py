@@ -9,7 +9,16 @@ import importlib
 from sparsestat._config import config_context, get_config, set_config
 from sparsestat._version import __version__
 
-_SUBPACKAGES = ("dag", "datasets", "linear_model", "penalties", "privacy", "solvers", "utils")
+_SUBPACKAGES = (
+    "dag",
+    "datasets",
+    "linear_model",
+    "penalties",
+    "privacy",
+    "solvers",
+    "transport",
+    "utils",
+)
 _FUNCTIONS = {
     "all_estimators": "sparsestat.utils._discovery",
     "show_versions": "sparsestat.utils._versions",
@@ -28,6 +37,7 @@ __all__ = [
     "set_config",
     "show_versions",
     "solvers",
+    "transport",
     "utils",
 ]
 
