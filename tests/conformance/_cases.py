@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
@@ -41,7 +43,7 @@ class Case:
     descends : bool
         Whether the iterates of the fit descend.
     coefficients : str
-        Fitted attribute with the coefficients.
+        Fitted attribute with the coefficients; dots lead into other estimators.
     wide : tuple of int
         Shape of data with more columns than rows.
     scaler : transformer
@@ -57,6 +59,10 @@ class Case:
         nothing; the columns are then centred and have variance one, and so has the target.
     hard : tuple of int or None
         Shape of data whose fit has many steps, if it is not the usual one.
+    moves : bool
+        Whether it learns neither a target nor a graph, but how to move points.
+    grid : dict
+        Two values of a parameter for searches, if it is neither an alpha nor the intercept.
     """
 
     name: str
@@ -76,6 +82,8 @@ class Case:
     warns: tuple = ()
     crowd: int = 1
     hard: tuple | None = None
+    moves: bool = False
+    grid: dict = field(default_factory=dict)
 
     @property
     def id(self):
@@ -90,7 +98,7 @@ class Case:
 
     @property
     def parameters(self):
-        return sorted(self.cls().get_params())
+        return sorted(self.cls(**self.variant).get_params(deep=False))
 
     @cached_property
     def tags(self):
@@ -103,6 +111,23 @@ class Case:
     @property
     def classes(self):
         return self.tags.estimator_type == "classifier"
+
+    @property
+    def gives(self):
+        """The method that shows what has been learned."""
+        return "predict" if hasattr(self.cls, "predict") else "transform"
+
+    def output(self, estimator, X):
+        """What a fitted estimator makes of data."""
+        return getattr(estimator, self.gives)(X)
+
+    @property
+    def scores(self):
+        return hasattr(self.cls, "score")
+
+    @property
+    def listens(self):
+        return hasattr(self.cls, "set_callbacks")
 
     @property
     def takes_weights(self):
@@ -124,6 +149,8 @@ class Case:
         coef = np.zeros((n_features, *shape))
         coef[:n_informative] = rng.uniform(1.0, 3.0, size=(n_informative, *shape))
         y = X @ coef + noise * rng.standard_normal((n_samples, *shape)) + 5.0
+        if self.classes:
+            y = (y > np.median(y)).astype(int)
         return X, y, rng.integers(1, 4, n_samples).astype(float)
 
 
@@ -239,7 +266,92 @@ _PRIVATE = {
 }
 _GAUSSIAN = {"mechanism": "gaussian", "delta": 0.1}
 
+
+def _minus_dual(estimator, X, y):
+    """Of entropic transport with squared distances, or with penalties on the marginals."""
+    f, g = estimator.potentials_
+    a, b, epsilon = estimator.source_weight_, estimator.target_weight_, estimator.epsilon_
+    C = cdist(X, estimator.target_, "sqeuclidean")
+    z = (f[:, None] + g[None, :] - C) / epsilon
+    plan = a[:, None] * b[None, :] * np.exp(z)
+    value = -epsilon * (plan.sum() - 1.0)
+    for weights, potential, tau in ((a, f, estimator.reg_source), (b, g, estimator.reg_target)):
+        if np.isinf(tau):
+            value += weights @ potential
+        else:
+            value -= tau * weights @ np.expm1(-potential / tau)
+    return -value
+
+
+def _bridge_loss(estimator, X, y):
+    origin = X.mean(axis=0) @ estimator.target_.mean(axis=0) / estimator.epsilon
+    ends = estimator.log_potential(estimator.target_)
+    return np.mean(estimator.log_normalizer(X)) - np.mean(ends) - origin
+
+
+_TRANSPORT = {
+    "settings": {"n_target": 50, "random_state": 0},
+    "coefficients": "source_",
+    "moves": True,
+    "tight": {"epsilon_scale": "mean", "epsilon": 0.02},
+    "grid": {"epsilon": [1.0, 10.0]},
+}
+_SWEPT = {"criterion": _minus_dual, "tight": {**_TRANSPORT["tight"], "epsilon": 0.1}}
+_ADAPTER = {
+    # The estimator within may weigh its penalty against the number of rows.
+    "factors": (),
+    "coefficients": "estimator_.coef_",
+    "grid": {"target": [None, np.random.default_rng(0).standard_normal((60, 8))]},
+}
+_BRIDGE = {
+    "settings": {"n_components": 3, "n_target": 200, "epsilon": 1.0, "random_state": 0},
+    "criterion": _bridge_loss,
+    "coefficients": "locations_",
+    "moves": True,
+    "grid": {"n_components": [1, 2]},
+    "warns": ("sklearn.exceptions.ConvergenceWarning",),
+}
+
 _KNOWN = {
+    "EntropicTransport": [
+        _TRANSPORT,
+        {**_TRANSPORT, **_SWEPT, "label": "log", "variant": {"method": "log"}},
+        {**_TRANSPORT, "label": "newton", "variant": {"method": "newton"}},
+        {
+            **_TRANSPORT,
+            **_SWEPT,
+            "label": "penalised",
+            "variant": {"reg_source": 10.0, "reg_target": 20.0},
+        },
+    ],
+    "TransportAdapter": [
+        {**_ADAPTER, "variant": {"estimator": LogisticRegression()}},
+        {
+            **_ADAPTER,
+            "label": "regression",
+            "variant": {"estimator": Ridge(alpha=1e-3, solver="lsqr", tol=1e-12)},
+        },
+    ],
+    "LightSchrodingerBridge": [_BRIDGE],
+    "LightSchrodingerBridgeCV": [
+        {
+            **_BRIDGE,
+            "variant": {"n_components": [1, 2], "cv": 3},
+            "settings": {"n_target": 200, "epsilon": 1.0, "random_state": 0},
+            "counting": {"n_components": 2},
+            "criterion": None,
+            "grid": {"n_components": [[1], [1, 2]]},
+        }
+    ],
+    "DoublyStochasticAffinity": [
+        {
+            "settings": {"n_clusters": 4},
+            "coefficients": "affinity_",
+            "moves": True,
+            "factors": (),
+            "grid": {"n_clusters": [3, 4]},
+        }
+    ],
     "LDPSparseRegressor": [
         _PRIVATE,
         {**_PRIVATE, "label": "gaussian", "variant": _GAUSSIAN},

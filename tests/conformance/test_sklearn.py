@@ -21,7 +21,7 @@ OF_ONE_COLUMN = {
 
 
 def predicts_rows(case):
-    return not case.needs_target
+    return not case.needs_target and case.tags.input_tags.sparse
 
 
 def one_column(case):
