@@ -140,9 +140,17 @@ def escape_types(app, what, name, obj, options, lines):
             lines[i] = declaration + colon + re.sub(r"(?<=\w)_(?=\W|$)", r"\_", kind)
 
 
+def escape_norms(app, what, name, obj, options, lines):
+    """Keep a norm such as ``|P 1 - a|_1`` from being read as a substitution."""
+    for i, line in enumerate(lines):
+        if not line.startswith(">>>"):
+            lines[i] = re.sub(r"(?<!`)\|([^|`]+)\|_(\d)", r"``|\1|_\2``", line)
+
+
 def setup(app):
     """Hook the steps above into the build."""
     write_sources()
     app.connect("autodoc-skip-member", skip_foreign_members)
     # Before numpydoc rewrites the sections.
     app.connect("autodoc-process-docstring", escape_types, priority=100)
+    app.connect("autodoc-process-docstring", escape_norms, priority=100)

@@ -58,10 +58,10 @@ def test_readme_example_runs(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::sparsestat.dag.SortabilityWarning")
-@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("place", [0, 1, 2])
 def test_readme_session_gives_what_it_shows(place):
     sessions = blocks(README, "pycon")
-    assert len(sessions) == 2
+    assert len(sessions) == 3
     example = doctest.DocTestParser().get_doctest(sessions[place], {}, "README.md", "README.md", 0)
     assert len(example.examples) >= 5
     results = doctest.DocTestRunner().run(example)

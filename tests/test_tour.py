@@ -25,7 +25,7 @@ pytest.importorskip("rich")
 
 from rich.console import Console
 
-from sparsestat._tour import _dag, _linear_model, _privacy, _run
+from sparsestat._tour import _dag, _linear_model, _privacy, _run, _transport
 from sparsestat._tour._content import Chapter, Figure, Skipped, Table
 from sparsestat._tour._report import write_report
 
@@ -96,10 +96,10 @@ def test_report_is_complete_and_needs_no_network(tour):
     assert "link" not in page.tags
     assert "@import" not in html
     assert "url(" not in html
-    # Path, cross-validation, digits, a graph and its bootstrap, and the proteins and the flights
-    # where they are installed, each on a light and on a dark ground.
+    # Path, cross-validation, digits, a graph and its bootstrap, scanners and colours, and the
+    # proteins and the flights where they are installed, each on a light and on a dark ground.
     optional = ("Proteins and their consensus graph", "Flights, one bit each")
-    n_figures = 5 + sum(f"{step}: skipped." not in html for step in optional)
+    n_figures = 7 + sum(f"{step}: skipped." not in html for step in optional)
     assert len(page.loads) == 2 * n_figures
     for address in page.loads:
         assert address.startswith("data:image/png;base64,iVBORw0KGgo")
@@ -224,6 +224,30 @@ def test_bill_grows_with_the_dimension_and_the_audit_stays_below_the_claim():
     # Half of the runs of either record give log(p / q) a standard deviation of 0.05; the bound
     # stays below by 3.3 of those of p and of q, about 0.16 in all.
     assert 0.6 < float(chapter.numbers[1][0]) <= 1.0
+
+
+def test_transport_adapts_to_scanners_near_the_known_one_and_says_where_it_fails():
+    rows = {
+        row[0]: [float(cell) for cell in row[1:]] for row in _transport.scanners().parts[0].rows
+    }
+    # A score of 597 images has a standard error of 0.02 at most.
+    for name in ("blurred", "slanted"):
+        nothing, pipeline, adapter, labels, error, _ = rows[name]
+        assert labels > adapter > max(nothing, pipeline) + 0.04
+        assert error <= 1e-9
+    assert rows["blurred"][1] < rows["blurred"][0]
+    assert rows["negative"][2] < 0.1
+
+
+def test_transport_of_colours_is_certified_and_agrees_with_the_bridge():
+    chapter = _transport.colours()
+    rows = chapter.parts[0].rows
+    costs, bounds = (np.array([float(row[k]) for row in rows]) for k in (4, 5))
+    # Bounds hold for the same unregularised problem: each plan is within its bound of the best.
+    assert np.all(np.diff(bounds) < 0)
+    assert np.all(costs - bounds <= costs.min() + 1e-4)
+    assert all(float(row[3]) <= 1e-9 for row in rows)
+    assert float(chapter.numbers[2][0]) < 0.05
 
 
 @pytest.mark.parametrize("positive", [False, True])

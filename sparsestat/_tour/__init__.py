@@ -4,7 +4,7 @@ A family joins by adding one file here, with a module-level ``TITLE`` and ``STEP
 (see :mod:`sparsestat._tour._linear_model`), and its name to `FAMILIES`.
 """
 
-FAMILIES = ("linear_model", "dag", "privacy")
+FAMILIES = ("linear_model", "dag", "privacy", "transport")
 """Names of the families that have a tour, in the order in which they are shown."""
 
 REQUIRED = ("matplotlib", "pandas", "rich")
