@@ -23,6 +23,7 @@ from sparsestat.utils._sklearn import (
     Interval,
     StrOptions,
     _fit_context,
+    _get_feature_names,
     with_callbacks,
 )
 from sparsestat.utils._validation import check_frequency_weights, set_columns
@@ -422,6 +423,12 @@ class EntropicTransport(
                 raise ValueError(
                     f"target must be a matrix with one row for each point, got shape "
                     f"{np.shape(target)}."
+                )
+            names, known = _get_feature_names(target), getattr(self, "feature_names_in_", None)
+            if names is not None and known is not None and list(names) != list(known):
+                raise ValueError(
+                    "target must have the feature names of X in the same order, got "
+                    f"{list(names)[:10]} for {list(known)[:10]}."
                 )
             target = check_array(target, dtype=X.dtype, input_name="target")
         else:

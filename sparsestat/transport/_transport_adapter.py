@@ -131,6 +131,11 @@ class TransportAdapter(MetaEstimatorMixin, BaseEstimator):
         if transport.target is None:
             transport = None
         else:
+            if hasattr(transport, "set_output"):
+                # The estimator is to know the names that it is asked with later, and no others.
+                named = hasattr(self, "feature_names_in_")
+                container = type(X).__module__.partition(".")[0] if named else "default"
+                transport.set_output(transform=container)
             X = transport.fit(X, **weights).transform(X)
         estimator = clone(self.estimator).fit(X, y, **weights)
         self.transport_, self.estimator_ = transport, estimator

@@ -1,15 +1,22 @@
 """Moving samples: harmonisation to a reference, and adaptation to another domain."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from scipy.special import logsumexp
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from sparsestat.transport import EntropicTransport, TransportAdapter, sinkhorn_points
@@ -247,3 +254,24 @@ def test_the_transport_is_tuned_within():
     adapter = TransportAdapter(LogisticRegression(), EntropicTransport(), target=Y)
     search = GridSearchCV(adapter, {"transport__epsilon": [0.1, 10.0], "estimator__C": [0.1, 1.0]})
     assert set(search.fit(X, y).best_params_) == {"transport__epsilon", "estimator__C"}
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_names_reach_the_estimator(frame):
+    X, Y = samples()
+    y = (X[:, 0] > 2).astype(int)
+    table, target = (frame(dict(zip(("height", "weight"), Z.T))) for Z in (X, Y))
+    by_name = ColumnTransformer([("scaled", StandardScaler(), ["weight", "height"])])
+    adapter = TransportAdapter(make_pipeline(by_name, LogisticRegression()), target=target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = adapter.fit(table, y).predict(target)
+        plain = TransportAdapter(LogisticRegression(), target=target).fit(table, y)
+        assert list(plain.estimator_.feature_names_in_) == ["height", "weight"]
+        np.testing.assert_array_equal(plain.predict(target), found)
+        with config_context(transform_output="pandas"):
+            unnamed = TransportAdapter(LogisticRegression(), target=Y).fit(X, y)
+            np.testing.assert_array_equal(unnamed.predict(Y), found)
+    swapped = frame(dict(zip(("weight", "height"), Y.T[::-1])))
+    with pytest.raises(ValueError, match=r"target must have the feature names of X.*'weight'"):
+        EntropicTransport(swapped).fit(table)
