@@ -103,7 +103,8 @@ def sinkhorn_batch(C, a=None, b=None, *, epsilon=None, tol=1e-9, max_iter=10000,
 
     Each minimises <C, P> + epsilon KL(P | a b') over plans with the row sums a and the column
     sums b. The iteration is Sinkhorn's, on a kernel whose scales are absorbed when they have
-    grown large; sums that underflow are repaired on logarithms.
+    grown large; sums that underflow are repaired on logarithms. Where that needs very many
+    sweeps, at a tiny epsilon, :func:`sinkhorn` with Newton's method is the better choice.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@ METRICS = {"sqeuclidean": 1, "euclidean": 2, "cityblock": 3}
 # Entries of one block: large enough that calling a kernel costs nothing.
 _BLOCK = 2**18
 _DEVICE_BLOCK = 2**24
+_MOST_BLOCKS = 32
 # Entries of a tile of costs that a matrix product computes, small enough for a processor's cache.
 _TILE = 2**17
 # Above so many coordinates, a matrix product is faster than a loop over them.
@@ -95,18 +96,19 @@ class Costs:
         else:
             self._code = METRICS[self.metric]
             self._tiled = (
-                self.on_host and self.metric != "cityblock" and self.X.shape[1] > _LOOP_DIMENSIONS
+                self.on_host and self.metric == "sqeuclidean" and self.X.shape[1] > _LOOP_DIMENSIONS
             )
         if self._tiled and not callable(self.metric):
             # Squares of far-off coordinates would cancel.
-            centre = self.xp.mean(self.Y, axis=0)
+            centre = 0.5 * (self.xp.mean(self.X, axis=0) + self.xp.mean(self.Y, axis=0))
             self._tile_X, self._tile_Y = self.X - centre, self.Y - centre
             self._norms = self.xp.sum(self._tile_Y**2, axis=1)
-        if self.on_host:
-            size = _TILE if self._tiled else _BLOCK
-        else:
-            size = _DEVICE_BLOCK
-        self.blocks = thread_ranges(self.n, max(1, math.ceil(self.n * self.m / size)))
+        size = _BLOCK if self.on_host else _DEVICE_BLOCK
+        wanted = math.ceil(self.n * self.m / size)
+        # Every block has sums of its own for the columns.
+        self.blocks = thread_ranges(self.n, min(max(1, wanted), _MOST_BLOCKS))
+        # Blocks whose costs must be computed first are worked on in pieces.
+        self._rows = max(1, (_TILE if self.on_host else _DEVICE_BLOCK) // self.m)
         empty = self.zeros(0, 0)
         self._empty, self._no_offset = empty, self.zeros(0)
         if self._code and not self._tiled:
@@ -133,8 +135,7 @@ class Costs:
         tile *= -2.0
         tile += self._norms
         tile += np.einsum("ij,ij->i", x, x)[:, None]
-        np.maximum(tile, 0.0, out=tile)
-        return np.sqrt(tile, out=tile) if self.metric == "euclidean" else tile
+        return np.maximum(tile, 0.0, out=tile)
 
     def _called(self, start, stop):
         """A tile of a user's own costs."""
@@ -162,14 +163,20 @@ class Costs:
     def _buffer(self):
         return np.empty((2, self.m)) if self.on_host else None
 
-    def _over_blocks(self, work):
-        return self.team.map(lambda block: work(*block), self.blocks)
+    def _over_blocks(self, work, combine):
+        """Work on all rows, and combine what the pieces give in the order of the rows."""
+        whole = self.on_host and not self._tiled
 
-    def _sum_columns(self, columns):
-        total = columns[0]
-        for part in columns[1:]:
-            total += part
-        return total
+        def block(bounds):
+            start, stop = bounds
+            if whole:
+                return work(start, stop)
+            pieces = (work(k, min(k + self._rows, stop)) for k in range(start, stop, self._rows))
+            return functools.reduce(combine, pieces)
+
+        if self.team.n_threads == 1:
+            return functools.reduce(combine, map(block, self.blocks))
+        return functools.reduce(combine, self.team.map(block, self.blocks))
 
     def _tiles(self):
         """The costs, some rows at a time."""
@@ -244,11 +251,14 @@ class Costs:
                 self._buffer(),
                 columns,
             )
-            return columns, change, error
+            return columns, float(change), float(error)
 
-        columns, changes, errors = zip(*self._over_blocks(work))
-        change = max(float(change) for change in changes)
-        return self._sum_columns(columns), change, float(sum(errors))
+        def combine(first, second):
+            columns, change, error = first
+            columns += second[0]
+            return columns, max(change, second[1]), error + second[2]
+
+        return self._over_blocks(work, combine)
 
     def row_log_sums(self, inverse_epsilon, v):
         """Logarithms of the sums over columns of exp(v_j - S_ij)."""
@@ -260,7 +270,7 @@ class Costs:
                 *self._costs_of(start, stop, t), inverse_epsilon, v, self._buffer(), out[start:stop]
             )
 
-        self._over_blocks(work)
+        self._over_blocks(work, _nothing)
         return out
 
     def column_log_sums(self, inverse_epsilon, u):
@@ -278,15 +288,13 @@ class Costs:
             )
             return largest, sums
 
-        parts = self._over_blocks(work)
-        xp = self.xp
-        largest = parts[0][0]
-        for part in parts[1:]:
-            largest = xp.maximum(largest, part[0])
-        total = self.zeros(self.m)
-        for part in parts:
-            total += part[1] * xp.exp(part[0] - largest)
-        return largest + xp.log(total)
+        def combine(first, second):
+            top = self.xp.maximum(first[0], second[0])
+            sums = (part[1] * self.xp.exp(part[0] - top) for part in (first, second))
+            return top, sum(sums)
+
+        largest, sums = self._over_blocks(work, combine)
+        return largest + self.xp.log(sums)
 
     def marginals(self, inverse_epsilon, u, v):
         """Sums of the plan's rows and columns, and of the costs times the plan."""
@@ -304,10 +312,9 @@ class Costs:
                 rows[start:stop],
                 columns,
             )
-            return columns, cost
+            return columns, float(cost)
 
-        parts = self._over_blocks(work)
-        return rows, self._sum_columns([p[0] for p in parts]), sum(float(p[1]) for p in parts)
+        return rows, *self._over_blocks(work, _add_pairs)
 
     def normalised_plan(self, inverse_epsilon, u, v, a, log_a, low_a, low_b, P):
         """Set ``u`` in place so that the rows sum to ``a``; write the plan to ``P``.
@@ -337,9 +344,7 @@ class Costs:
             )
             return columns, squares
 
-        parts = self._over_blocks(work)
-        columns, squares = (self._sum_columns([part[k] for part in parts]) for k in (0, 1))
-        return columns, squares, counts
+        return *self._over_blocks(work, _add_pairs), counts
 
     def gibbs_kernel(self, inverse_epsilon, u, v, dtype):
         """The plan of ``u`` and ``v`` as a matrix to be scaled."""
@@ -356,7 +361,7 @@ class Costs:
                 K[start:stop, :],
             )
 
-        self._over_blocks(work)
+        self._over_blocks(work, _nothing)
         return K
 
     def kernel_sweep(self, K, row_scale, column_scale, a, relaxation):
@@ -372,10 +377,9 @@ class Costs:
                 relaxation,
                 columns,
             )
-            return columns, error
+            return columns, float(error)
 
-        columns, errors = zip(*self._over_blocks(work))
-        return self._sum_columns(columns), float(sum(errors))
+        return self._over_blocks(work, _add_pairs)
 
     def row_coupling(self, P, inverse_a, z):
         """P' diag(inverse_a) P z."""
@@ -388,7 +392,7 @@ class Costs:
             )
             return out
 
-        return self._sum_columns(self._over_blocks(work))
+        return self._over_blocks(work, _add)
 
     def row_coupling_computed(self, inverse_epsilon, u, v, inverse_a, z):
         """P' diag(inverse_a) P z for the plan of ``u`` and ``v``, which is not stored."""
@@ -408,7 +412,7 @@ class Costs:
             )
             return out
 
-        return self._sum_columns(self._over_blocks(work))
+        return self._over_blocks(work, _add)
 
     def large_entries(self, inverse_epsilon, u, v, low_a, low_b, counts=None, dtype=np.float64):
         """The plan's entries above ``min(low_a_i, low_b_j)`` as compressed rows (host only)."""
@@ -428,7 +432,7 @@ class Costs:
                     counts[start:stop],
                 )
 
-            self._over_blocks(count)
+            self._over_blocks(count, _nothing)
         indptr, indices, data = _compressed_rows(counts, dtype)
 
         def fill(start, stop):
@@ -445,7 +449,7 @@ class Costs:
                 data,
             )
 
-        self._over_blocks(fill)
+        self._over_blocks(fill, _nothing)
         return indptr, indices, data
 
     def density(self, P, low_a, low_b):
@@ -456,11 +460,11 @@ class Costs:
     def compress(self, P, low_a, low_b):
         """The entries of a stored plan above ``min(low_a_i, low_b_j)`` as compressed rows."""
         counts = np.zeros(self.n, dtype=np.int64)
-        self._over_blocks(
-            lambda start, stop: self.kernels.count_stored(
-                P[start:stop], low_a[start:stop], low_b, counts[start:stop]
-            )
-        )
+
+        def count(start, stop):
+            self.kernels.count_stored(P[start:stop], low_a[start:stop], low_b, counts[start:stop])
+
+        self._over_blocks(count, _nothing)
         indptr, indices, data = _compressed_rows(counts, P.dtype)
 
         def work(start, stop):
@@ -473,7 +477,7 @@ class Costs:
                 data,
             )
 
-        self._over_blocks(work)
+        self._over_blocks(work, _nothing)
         return indptr, indices, data
 
     def row_coupling_sparse(self, entries, inverse_a, z):
@@ -487,7 +491,7 @@ class Costs:
             )
             return out
 
-        return self._sum_columns(self._over_blocks(work))
+        return self._over_blocks(work, _add)
 
     def kernel_sweep_sparse(self, entries, row_scale, column_scale, a, relaxation):
         """``kernel_sweep`` for compressed rows."""
@@ -505,10 +509,22 @@ class Costs:
                 relaxation,
                 columns,
             )
-            return columns, error
+            return columns, float(error)
 
-        columns, errors = zip(*self._over_blocks(work))
-        return self._sum_columns(columns), float(sum(errors))
+        return self._over_blocks(work, _add_pairs)
+
+
+def _nothing(first, second):
+    return None
+
+
+def _add(first, second):
+    first += second
+    return first
+
+
+def _add_pairs(first, second):
+    return _add(first[0], second[0]), _add(first[1], second[1])
 
 
 def _compressed_rows(counts, dtype):

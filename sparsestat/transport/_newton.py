@@ -68,10 +68,19 @@ def newton(costs, marginals, epsilon, v, *, tol, progress, storable=True):
     error : float
         Distance of the column sums from their marginal.
     """
-    levels = [epsilon] if v is not None else newton_ladder(costs.largest, epsilon)
-    if v is None:
-        v = marginals.log_b + 0.0
+    levels = newton_ladder(costs.largest, epsilon)
     u = marginals.log_a + 0.0
+    if v is not None:
+        u, v, error = log_sweeps(
+            costs, marginals, epsilon, u, v, tol=tol, progress=progress, max_sweeps=_LEVEL_SWEEPS
+        )
+        if error <= tol or progress.exhausted:
+            return u, v, error
+        if error <= _LEVEL_TOL:
+            return _newton_steps(costs, marginals, epsilon, u, v, tol, progress, storable)
+        # Far off after all: the ladder is quicker from nothing than from there.
+        u = marginals.log_a + 0.0
+    v = marginals.log_b + 0.0
     for k, level in enumerate(levels):
         last = level == epsilon
         u, v, error = _solve_level(
@@ -79,14 +88,21 @@ def newton(costs, marginals, epsilon, v, *, tol, progress, storable=True):
         )
         if last:
             return u, v, error
-        # A sweep finds u again from any guess; v must scale, and f and g hardly change.
         following = epsilon if progress.exhausted else levels[k + 1]
-        u = level / following * (u - marginals.log_a) + marginals.log_a
-        v = level / following * (v - marginals.log_b) + marginals.log_b
+        u, v = _rescaled(marginals, u, v, level, following)
         if progress.exhausted:
             break
     costs.sweep(1.0 / epsilon, u, v, marginals.log_a)
     return u, v, math.inf
+
+
+def _rescaled(marginals, u, v, epsilon, following):
+    """Potentials for another regularisation; f and g hardly change, and a sweep mends u."""
+    ratio = epsilon / following
+    return (
+        ratio * (u - marginals.log_a) + marginals.log_a,
+        ratio * (v - marginals.log_b) + marginals.log_b,
+    )
 
 
 class _Point(NamedTuple):
@@ -108,21 +124,31 @@ def _evaluate(costs, marginals, epsilon, u, v):
 
 
 def _solve_level(costs, marginals, epsilon, u, v, tol, progress, storable):
-    def sweeps(u, v):
-        return log_sweeps(
-            costs, marginals, epsilon, u, v, tol=tol, progress=progress, max_sweeps=_LEVEL_SWEEPS
-        )
-
-    u, v, error = sweeps(u, v)
+    u, v, error = log_sweeps(
+        costs, marginals, epsilon, u, v, tol=tol, progress=progress, max_sweeps=_LEVEL_SWEEPS
+    )
     if error <= tol or progress.exhausted:
         return u, v, error
+    return _newton_steps(costs, marginals, epsilon, u, v, tol, progress, storable)
+
+
+def _newton_steps(costs, marginals, epsilon, u, v, tol, progress, storable):
     storage = _PlanStorage(costs, storable)
     point = _evaluate(costs, marginals, epsilon, u, v)
     while point.error > tol and not progress.exhausted:
         direction, n_cg = _newton_direction(costs, marginals, epsilon, point, storage)
         new = _line_search(costs, marginals, epsilon, point, direction)
         if new is None:
-            u, v, error = sweeps(point.u, point.v)
+            u, v, error = log_sweeps(
+                costs,
+                marginals,
+                epsilon,
+                point.u,
+                point.v,
+                tol=tol,
+                progress=progress,
+                max_sweeps=_LEVEL_SWEEPS,
+            )
             if error <= tol:
                 return u, v, error
             new = _evaluate(costs, marginals, epsilon, u, v)

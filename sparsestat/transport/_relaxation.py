@@ -10,10 +10,14 @@ Chizat, Dossal and Papadakis, 2021). An observed mu tells eta by the same equati
 import math
 
 # The linear theory holds where the error is small against the total mass.
-_NEAR = 0.2
+_NEAR = 0.1
 # A factor is observed over so many sweeps, twice in a row, or more where errors die out slowly.
 _WINDOW = 3
 _LARGEST = 1.995
+# Errors grow for a while before they die out, but not by so much; then the factor was too large,
+# and later ones keep this share of its excess over one.
+_GROWTH = 30.0
+_KEEP = 0.95
 
 
 class Relaxation:
@@ -34,6 +38,14 @@ class Relaxation:
         self._adaptive = factor == "auto"
         self.omega = 1.0 if self._adaptive else float(factor)
         self._errors = []
+        self._limit = _LARGEST
+
+    def restart(self):
+        """Go back to plain sweeps, after numbers that are not finite."""
+        if self._adaptive:
+            self._limit = 1.0 + _KEEP * (self.omega - 1.0)
+            self._set(1.0)
+            self._errors = []
 
     def observe(self, error):
         """Take note of the error after a sweep."""
@@ -42,6 +54,10 @@ class Relaxation:
         errors = self._errors
         errors.append(error)
         excess = self.omega - 1.0
+        if excess > 0.0 and error > max(_NEAR, min(_GROWTH * errors[0], 1.0)):
+            self._limit = 1.0 + _KEEP * excess
+            self._set(1.0)
+            return
         # After a change the error of a step omega may grow before it shrinks like excess^k.
         window = max(_WINDOW, math.ceil(1.0 / (1.0 - excess)) // 2)
         if len(errors) <= 2 * window or error <= 0.0:
@@ -55,7 +71,7 @@ class Relaxation:
         if error > _NEAR or not settled or mu <= 1.02 * excess:
             return
         eta = min((mu + excess) ** 2 / (self.omega**2 * mu), 1.0)
-        wanted = min(2.0 / (1.0 + math.sqrt(1.0 - eta)), _LARGEST)
+        wanted = min(2.0 / (1.0 + math.sqrt(1.0 - eta)), self._limit)
         if wanted > self.omega + 0.02 * (2.0 - self.omega):
             self._set(wanted)
 

@@ -34,7 +34,7 @@ class SinkhornResult:
     dual_value : float
         Value of the dual problem, never above the optimum, for any potentials.
     marginal_error : float
-        |P 1 - a|_1 + |P' 1 - b|_1, recomputed in double precision from the potentials.
+        |P 1 - a|_1 + |P' 1 - b|_1 of the plan, recomputed in double precision.
     n_iter : int
         Number of sweeps.
     n_newton : int

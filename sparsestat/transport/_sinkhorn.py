@@ -70,13 +70,14 @@ def sinkhorn(
         absorbed; "log" needs one exponential for each entry and sweep, and no kernel;
         "newton" applies Newton's method with conjugate gradients to the semi-dual on a
         ladder of regularisations; "sns" is Sinkhorn-Newton-Sparse with an adaptive
-        threshold; "truncated" scales those entries of the kernel that matter. "auto" takes
-        "kernel" where the range of the costs is at most 300 epsilon, followed by "newton" if
-        300 sweeps are not enough, and "newton" where it is more; "log" for forbidden pairs
-        and penalised marginals.
+        threshold, which has no ladder and may stall at a tiny epsilon; "truncated" scales
+        those entries of the kernel that matter. "auto" takes "kernel" where the range of the
+        costs is at most 300 epsilon, followed by "newton" if 300 sweeps are not enough, and
+        "newton" where it is more; "log" for forbidden pairs and penalised marginals.
     tol : float, default=1e-9
         Wanted error |P 1 - a|_1 + |P' 1 - b|_1 relative to the total mass; with penalised
-        marginals, the change of the potentials divided by epsilon.
+        marginals, the change of the potentials divided by epsilon, or by 1e-6 times the
+        largest of them if that is more.
     max_iter : int, default=10000
         Largest number of sweeps and Newton steps.
     reg_marginals : float or (float, float), default=(inf, inf)
@@ -87,7 +88,7 @@ def sinkhorn(
     relaxation : float or "auto", default="auto"
         How far a sweep goes, as a multiple in (0, 2) of Sinkhorn's step, which is 1. "auto"
         begins with that and learns from the errors how far to go beyond, which near the
-        solution saves most of the sweeps. For "kernel", "log" and "truncated".
+        solution often saves most of the sweeps. For "kernel", "log" and "truncated".
     storage_dtype : numpy.float32, numpy.float64 or None, default=None
         Type of the stored kernel for ``method="kernel"``. Single precision halves the memory
         and attains an error of about 1e-8, from where a few sweeps in double precision lead on.
@@ -298,7 +299,9 @@ def warn_not_converged(result, tol, stacklevel=4):
     attained = result.marginal_error if hard else result.history[-1].marginal_error
     what = "error of the marginals" if hard else "change of the potentials"
     advice = "raise max_iter"
-    if hard and result.method not in ("newton", "sns") and result._problem.forbidden is None:
+    if result._problem.forbidden is not None:
+        advice += ", unless the allowed pairs carry no plan with these marginals"
+    elif hard and result.method != "newton":
         advice += " or use method='newton'"
     warnings.warn(
         f"Sinkhorn's {what} is {attained:.3g}, above the required {tol:.3g}, after "

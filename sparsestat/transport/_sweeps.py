@@ -146,8 +146,11 @@ def _scaling_sweeps(costs, marginals, epsilon, u, v, limits, relaxation, stage, 
             before = rows + 0.0
             sums, error = sweep(rows, columns, marginals.a, omega)
             error += column_error(costs, columns * sums, marginals.b)
-            if not math.isfinite(error):
-                # Entries too small for the storage: the exponents know better.
+            new_columns = columns * (marginals.b / (columns * sums)) ** omega
+            span = max(_largest_log(xp, rows), _largest_log(xp, new_columns))
+            if not (math.isfinite(error) and math.isfinite(span)):
+                # Entries too small for the storage, or steps too far: the exponents know better.
+                relaxation.restart()
                 u, v, error = log_sweeps(
                     costs,
                     marginals,
@@ -163,8 +166,8 @@ def _scaling_sweeps(costs, marginals, epsilon, u, v, limits, relaxation, stage, 
             relaxation.observe(error)
             done = error <= tol or progress.exhausted or len(progress.history) >= last
             if not done:
-                columns = columns * (marginals.b / (columns * sums)) ** omega
-            if done or max(_largest_log(xp, rows), _largest_log(xp, columns)) > bound:
+                columns = new_columns
+            if done or span > bound:
                 u, v = u + xp.log(rows), v + xp.log(columns)
                 break
         if error <= tol or progress.exhausted or len(progress.history) >= last:

@@ -80,6 +80,19 @@ def test_memory_grows_with_the_points_not_with_their_pairs():
     assert peak < 60e6
 
 
+@pytest.mark.parametrize(("d", "metric"), [(2, "sqeuclidean"), (20, "sqeuclidean"), (2, cdist)])
+def test_memory_of_very_many_points(d, metric):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(2, 12_000, d))
+    tracemalloc.start()
+    with pytest.warns(ConvergenceWarning):
+        sinkhorn_points(X, Y, metric=metric, epsilon=1.0, lazy=True, max_iter=1, method="log")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A matrix of all pairs would take 1152 MB, a sum of the columns takes 0.1.
+    assert peak < 40e6
+
+
 def test_plans_that_are_too_large_are_refused_and_can_be_used():
     X, Y, a, b = points(400, 350)
     with config_context(working_memory=1):

@@ -329,7 +329,32 @@ def test_relaxation_saves_sweeps_and_nothing_else():
         np.testing.assert_allclose(relaxed.plan, plain.plan, atol=1e-9)
         assert relaxed.n_iter <= plain.n_iter
         saved.append(plain.n_iter / relaxed.n_iter)
-    assert saved[-1] > 3.0
+    assert saved[-1] > 2.0
+
+
+def test_relaxation_that_goes_too_far_comes_back():
+    """Duplicated columns and a tiny epsilon: errors outside of the linear theory."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(60, 2)), rng.normal(size=(60, 2))
+    C = cdist(X, Y, "sqeuclidean")[:, np.r_[0:30, 0:30]]
+    for method in ("truncated", "kernel", "log"):
+        with pytest.warns(ConvergenceWarning):
+            result = sinkhorn(C, epsilon=1e-4 * np.ptp(C), method=method, max_iter=700)
+        assert np.all(np.isfinite(result.potentials[0])) and np.isfinite(result.value)
+        assert result.marginal_error < 0.1
+
+
+def test_a_warm_start_from_far_away_is_no_worse_than_none():
+    rng = np.random.default_rng(1)
+    C = cdist(rng.normal(size=(60, 2)), rng.normal(size=(60, 2)), "sqeuclidean")
+    epsilon = 1e-6 * np.ptp(C)
+    cold = sinkhorn(C, epsilon=epsilon)
+    for g in (np.zeros(60), 100.0 * rng.normal(size=60)):
+        warm = sinkhorn(C, epsilon=epsilon, init=(np.zeros(60), g))
+        assert warm.converged
+        assert len(warm.history) <= 2 * len(cold.history)
+    far = sinkhorn_path(C, [1.0, epsilon])[1]
+    assert far.converged and len(far.history) <= 2 * len(cold.history)
 
 
 def test_a_nearly_decoupled_plan_is_left_to_newton():
