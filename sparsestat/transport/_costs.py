@@ -4,6 +4,7 @@ The passes run over blocks of rows, whose number depends on the size of the prob
 that threads which share the blocks never change a result.
 """
 
+import contextlib
 import functools
 import math
 
@@ -11,7 +12,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from sparsestat.utils._arrays import kernels_for, use_array_api
-from sparsestat.utils._threads import ThreadTeam, thread_ranges
+from sparsestat.utils._threads import ThreadTeam, single_threaded_blas, thread_ranges
 
 METRICS = {"sqeuclidean": 1, "euclidean": 2, "cityblock": 3}
 
@@ -64,8 +65,10 @@ class Costs:
         self._like = inputs[0]
         self.team = ThreadTeam(n_jobs if self.on_host else 1)
         self._prepare_blocks()
+        self._blas = contextlib.ExitStack()
         if offsets is None:
-            self._subtract_minima()
+            with self:
+                self._subtract_minima()
         else:
             self.row_offset, self.column_offset = offsets
 
@@ -75,10 +78,14 @@ class Costs:
         return Costs, (self.C, self.X, self.Y, self.metric, None, offsets)
 
     def __enter__(self):
+        if self._tiled:
+            # Products of matrices depend on the number of threads in their last digits.
+            self._blas.enter_context(single_threaded_blas())
         self.team.__enter__()
         return self
 
     def __exit__(self, *exception):
+        self._blas.close()
         return self.team.__exit__(*exception)
 
     def zeros(self, *shape, dtype=None):
@@ -214,7 +221,11 @@ class Costs:
     def mean(self, a, b):
         """Mean of the costs with the weights of rows and columns."""
         xp = self.xp
-        parts = (float(xp.sum(a[rows] * xp.matmul(tile, b))) for rows, tile in self._tiles())
+        # A product of matrices would depend on the number of BLAS threads in its last digit.
+        parts = (
+            float(xp.sum(a[rows] * xp.sum(tile * b[None, :], axis=1)))
+            for rows, tile in self._tiles()
+        )
         return math.fsum(parts) / (float(xp.sum(a)) * float(xp.sum(b)))
 
     @functools.cached_property

@@ -284,7 +284,8 @@ def _statistic(problem, name):
     """Mean, median or maximum of the costs of pairs that are allowed."""
     costs, xp = problem.costs, problem.costs.xp
     if problem.forbidden is None and name != "median":
-        return costs.mean(problem.a, problem.b) if name == "mean" else costs.largest_cost
+        with costs:
+            return costs.mean(problem.a, problem.b) if name == "mean" else costs.largest_cost
     if costs.C is None:
         raise ValueError(
             "epsilon_scale='median' needs a stored matrix of costs; use 'mean' or 'max' for costs "

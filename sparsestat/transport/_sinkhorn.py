@@ -269,7 +269,8 @@ def solve(
     costs = problem.costs
     epsilon = resolve_epsilon(epsilon, epsilon_scale, problem)
     automatic = method == "auto" and storage_dtype is None
-    method = _choose_method(problem, method, epsilon, storage_dtype)
+    with costs:
+        method = _choose_method(problem, method, epsilon, storage_dtype)
     choice = _Choice(method, automatic, tol, relaxation, storage_dtype)
     progress = Progress(max_iter, listener)
     xp = costs.xp
