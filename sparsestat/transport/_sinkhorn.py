@@ -175,8 +175,8 @@ def sinkhorn_path(
 ):
     """Solve a transport problem for many regularisations, from the largest to the smallest.
 
-    Each problem starts at the potentials of the one before, so that the path costs
-    little more than its last point.
+    Each problem starts at the potentials of the one before, unless these are too far off, so
+    that a path in small steps costs little for each of them.
 
     Parameters
     ----------
