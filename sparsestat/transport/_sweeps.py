@@ -15,8 +15,11 @@ from sparsestat.transport._relaxation import Relaxation
 
 # Below this, a sum over a column may consist of clipped exponentials.
 _TINY = 1e-280
-# Scalings within exp(-tau) and exp(tau) neither overflow nor lose digits.
-_ABSORB = {"float64": 30.0, "float32": 15.0}
+# Scalings within exp(-tau) and exp(tau) neither overflow nor need entries that are too small to
+# be stored: those stay below exp(2 tau) times the smallest number.
+_ABSORB = {"float64": 200.0, "float32": 15.0}
+# Here a wide range keeps more entries, a narrow one collects them more often.
+_ABSORB_TRUNCATED = 30.0
 # The error of a plan whose kernel is stored with 24 bits.
 _FLOAT32_FLOOR = 5e-9
 # Share of the wanted error that all entries left out of a truncated kernel may have.
@@ -118,7 +121,7 @@ def truncated_sweeps(costs, marginals, epsilon, u, v, *, tol, progress, relaxati
     An entry is left out if it stays below theta while the scalings stay within
     exp(-tau) and exp(tau); all of them together are then below n m theta.
     """
-    bound = _ABSORB["float64"]
+    bound = _ABSORB_TRUNCATED
     theta = _TRUNCATION * tol / (costs.n * costs.m)
     threshold = theta * math.exp(-2.0 * bound)
     low_a, low_b = np.full(costs.n, threshold), np.full(costs.m, threshold)
