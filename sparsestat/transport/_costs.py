@@ -17,7 +17,7 @@ from sparsestat.utils._threads import ThreadTeam, single_threaded_blas, thread_r
 METRICS = {"sqeuclidean": 1, "euclidean": 2, "cityblock": 3}
 
 # Entries of one block: large enough that calling a kernel costs nothing.
-_BLOCK = 2**18
+_BLOCK = 2**19
 _DEVICE_BLOCK = 2**24
 _MOST_BLOCKS = 32
 # Entries of a tile of costs that a matrix product computes, small enough for a processor's cache.
@@ -43,19 +43,20 @@ class Costs:
         The cost between two points; a callable takes some rows of ``X`` and all of ``Y``.
     n_jobs : int or None, default=None
         Number of threads.
-    offsets : (array of shape (n,), array of shape (m,)) or None, default=None
-        What is subtracted from rows and columns, so that exponents stay small; None takes
-        their minima.
+    known : (array of shape (n,), array of shape (m,), float) or None, default=None
+        The attributes, where an earlier pass has found them.
 
     Attributes
     ----------
     row_offset : array of shape (n,)
-        Subtracted from the rows.
+        Subtracted from the rows, so that exponents stay small: their minima.
     column_offset : array of shape (m,)
-        Subtracted from the columns.
+        Subtracted from the columns: the minima of what is left.
+    largest_cost : float
+        Largest of the costs.
     """
 
-    def __init__(self, C=None, X=None, Y=None, metric="sqeuclidean", n_jobs=None, offsets=None):
+    def __init__(self, C=None, X=None, Y=None, metric="sqeuclidean", n_jobs=None, known=None):
         inputs = [x for x in (C, X, Y) if x is not None]
         self.kernels, self.xp = kernels_for("sparsestat.transport", *inputs)
         self.on_host = not use_array_api(*inputs)
@@ -66,16 +67,16 @@ class Costs:
         self.team = ThreadTeam(n_jobs if self.on_host else 1)
         self._prepare_blocks()
         self._blas = contextlib.ExitStack()
-        if offsets is None:
+        if known is None:
             with self:
-                self._subtract_minima()
+                self._find_extremes()
         else:
-            self.row_offset, self.column_offset = offsets
+            self.row_offset, self.column_offset, self.largest_cost = known
 
     def __reduce__(self):
         # Neither threads nor modules can be pickled.
-        offsets = (self.row_offset, self.column_offset)
-        return Costs, (self.C, self.X, self.Y, self.metric, None, offsets)
+        known = (self.row_offset, self.column_offset, self.largest_cost)
+        return Costs, (self.C, self.X, self.Y, self.metric, None, known)
 
     def __enter__(self):
         if self._tiled:
@@ -194,15 +195,26 @@ class Costs:
                 self.block(start, min(start + step, self.n)),
             )
 
-    def _subtract_minima(self):
+    def _find_extremes(self):
         """Set the offsets so that the smallest entry of every row and column is zero."""
         xp = self.xp
-        self.row_offset = xp.concat([xp.min(tile, axis=1) for _, tile in self._tiles()])
-        columns = None
-        for rows, tile in self._tiles():
-            low = xp.min(tile - self.row_offset[rows, None], axis=0)
-            columns = low if columns is None else xp.minimum(columns, low)
-        self.column_offset = columns
+        low, columns, high = [], None, -math.inf
+        for _, tile in self._tiles():
+            low.append(xp.min(tile, axis=1))
+            high = max(high, float(xp.max(tile)))
+            left = xp.min(tile - low[-1][:, None], axis=0)
+            columns = left if columns is None else xp.minimum(columns, left)
+        self.row_offset, self.column_offset, self.largest_cost = xp.concat(low), columns, high
+
+    @functools.cached_property
+    def range(self):
+        """Difference between the largest and the smallest cost, in itself or without offsets.
+
+        Without them it would cost another pass over costs that are not stored.
+        """
+        if self.C is None:
+            return self.largest_cost - float(self.xp.min(self.row_offset))
+        return self.largest
 
     @functools.cached_property
     def _size(self):
@@ -227,11 +239,6 @@ class Costs:
             for rows, tile in self._tiles()
         )
         return math.fsum(parts) / (float(xp.sum(a)) * float(xp.sum(b)))
-
-    @functools.cached_property
-    def largest_cost(self):
-        """Largest of the costs."""
-        return max(float(self.xp.max(tile)) for _, tile in self._tiles())
 
     @functools.cached_property
     def largest(self):

@@ -99,18 +99,38 @@ def _plan_row(row, u, v, r, t, inverse_epsilon, out):
 
 
 @jit(fastmath=SUM_FASTMATH)
-def _point_costs(x, Yt, metric, out):
+def _two_squares(x0, x1, y0, y1, out):
     for j in range(out.shape[0]):
-        out[j] = 0.0
-    for k in range(x.shape[0]):
-        coordinate, column = x[k], Yt[k]
+        out[j] = (x0 - y0[j]) * (x0 - y0[j]) + (x1 - y1[j]) * (x1 - y1[j])
+
+
+@jit(fastmath=SUM_FASTMATH)
+def _add_squares(x, y, out):
+    for j in range(out.shape[0]):
+        out[j] += (x - y[j]) * (x - y[j])
+
+
+@jit(fastmath=SUM_FASTMATH)
+def _add_distances(x, y, out):
+    for j in range(out.shape[0]):
+        out[j] += abs(x - y[j])
+
+
+@jit(fastmath=SUM_FASTMATH)
+def _point_costs(x, Yt, metric, out):
+    first = 0
+    if metric != CITYBLOCK and x.shape[0] >= 2:
+        # Every pass over the row leaves the nearest cache where there are many columns.
+        _two_squares(x[0], x[1], Yt[0], Yt[1], out)
+        first = 2
+    else:
+        for j in range(out.shape[0]):
+            out[j] = 0.0
+    for k in range(first, x.shape[0]):
         if metric == CITYBLOCK:
-            for j in range(out.shape[0]):
-                out[j] += abs(coordinate - column[j])
+            _add_distances(x[k], Yt[k], out)
         else:
-            for j in range(out.shape[0]):
-                difference = coordinate - column[j]
-                out[j] += difference * difference
+            _add_squares(x[k], Yt[k], out)
     if metric == EUCLIDEAN:
         for j in range(out.shape[0]):
             out[j] = math.sqrt(out[j])

@@ -22,10 +22,12 @@ from sparsestat.transport._sweeps import (
 from sparsestat.transport._unbalanced import unbalanced_sweeps
 
 METHODS = ("auto", "kernel", "log", "newton", "sns", "truncated")
-# Up to this ratio of the range of the costs to epsilon, sweeps over a kernel win.
-_KERNEL_RATIO = 300.0
-# After so many of them Newton's method takes over, if the choice of method is ours.
+# Up to this ratio of the range of the costs to epsilon, sweeps win.
+_SWEEP_RATIO = 300.0
+# After so many of them Newton's method takes over, if the choice of method is ours: fewer
+# where a product of Newton's method costs no more than a sweep.
 _KERNEL_SWEEPS = 300
+_LOG_SWEEPS = 40
 
 
 def sinkhorn(
@@ -71,9 +73,10 @@ def sinkhorn(
         "newton" applies Newton's method with conjugate gradients to the semi-dual on a
         ladder of regularisations; "sns" is Sinkhorn-Newton-Sparse with an adaptive
         threshold, which has no ladder and may stall at a tiny epsilon; "truncated" scales
-        those entries of the kernel that matter. "auto" takes "kernel" where the range of the
-        costs is at most 300 epsilon, followed by "newton" if 300 sweeps are not enough, and
-        "newton" where it is more; "log" for forbidden pairs and penalised marginals.
+        those entries of the kernel that matter. "auto" takes "newton" where the range of the
+        costs is more than 300 epsilon; else "kernel", or "log" if the costs are not stored,
+        followed by "newton" if 300 sweeps, or 40, are not enough. For forbidden pairs and
+        penalised marginals it takes "log".
     tol : float, default=1e-9
         Wanted error |P 1 - a|_1 + |P' 1 - b|_1 relative to the total mass; with penalised
         marginals, the change of the potentials divided by epsilon, or by 1e-6 times the
@@ -341,18 +344,21 @@ def _run(problem, marginals, epsilon, v, choice, progress):
         return solve_for_sinkhorn(costs, marginals, epsilon, v, **stop)
     u, v = start(costs, marginals, v)
     options = {"relaxation": choice.relaxation, **stop}
-    if method == "log":
-        u, v, _ = log_sweeps(costs, marginals, epsilon, u, v, **options)
-        return u, v
     if method == "truncated":
         u, v, _ = truncated_sweeps(costs, marginals, epsilon, u, v, **options)
         return u, v
-    limit = _KERNEL_SWEEPS if choice.automatic else math.inf
-    options |= {"max_sweeps": limit, "storage_dtype": choice.storage_dtype}
-    u, v, error = kernel_sweeps(costs, marginals, epsilon, u, v, **options)
-    if choice.automatic and error > choice.tol and not progress.exhausted:
+    automatic = choice.automatic and problem.forbidden is None
+    if method == "log":
+        limit = _LOG_SWEEPS if automatic else math.inf
+        u, v, error = log_sweeps(costs, marginals, epsilon, u, v, max_sweeps=limit, **options)
+    else:
+        limit = _KERNEL_SWEEPS if automatic else math.inf
+        options |= {"max_sweeps": limit, "storage_dtype": choice.storage_dtype}
+        u, v, error = kernel_sweeps(costs, marginals, epsilon, u, v, **options)
+    if automatic and error > choice.tol and not progress.exhausted:
         # The plan is nearly decoupled, which sweeps feel and Newton's method does not.
-        u, v, _ = newton(costs, marginals, epsilon, v, **stop)
+        stored = costs.C is not None
+        u, v, _ = newton(costs, marginals, epsilon, v, storable=stored, **stop)
     return u, v
 
 
@@ -377,7 +383,9 @@ def _choose_method(problem, method, epsilon, storage_dtype):
     if method == "auto":
         if special:
             return "log"
-        return "kernel" if stored and costs.largest <= _KERNEL_RATIO * epsilon else "newton"
+        if costs.range > _SWEEP_RATIO * epsilon:
+            return "newton"
+        return "kernel" if stored else "log"
     if method in ("kernel", "sns") and not stored:
         raise ValueError(
             f"method={method!r} stores a matrix of {costs.n} x {costs.m} numbers; with costs that "

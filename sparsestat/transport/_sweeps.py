@@ -148,8 +148,9 @@ def _scaling_sweeps(costs, marginals, epsilon, u, v, limits, relaxation, stage, 
             omega = relaxation.omega
             before = rows + 0.0
             sums, error = sweep(rows, columns, marginals.a, omega)
-            error += column_error(costs, columns * sums, marginals.b)
-            new_columns = columns * (marginals.b / (columns * sums)) ** omega
+            sums *= columns
+            error += column_error(costs, sums, marginals.b)
+            new_columns = columns * (marginals.b / sums) ** omega
             span = max(_largest_log(xp, rows), _largest_log(xp, new_columns))
             if not (math.isfinite(error) and math.isfinite(span)):
                 # Entries too small for the storage, or steps too far: the exponents know better.

@@ -59,9 +59,10 @@ class TransportAdapter(MetaEstimatorMixin, BaseEstimator):
     A pipeline of the transport and the estimator is not the same: it would move the target
     points as well when it predicts, as if they came from the source.
 
-    Whether adaptation helps depends on the shift being one that optimal transport
-    undoes: every class should move less than the classes are apart, and the shares of the
-    classes should agree.
+    Optimal transport finds the shift if it is the gradient of a convex function, as
+    translations and changes of scale along axes are, and if the shares of the classes agree
+    in both domains. A rotation is no such gradient: a small one is found nearly, a large one
+    is not, and nothing in the data tells which it was.
 
     References
     ----------

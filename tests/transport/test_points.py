@@ -97,7 +97,7 @@ def test_plans_that_are_too_large_are_refused_and_can_be_used():
     X, Y, a, b = points(400, 350)
     with config_context(working_memory=1):
         result = sinkhorn_points(X, Y, a, b, epsilon=0.3)
-        assert result.method == "newton"
+        assert result.method == "log"
         with pytest.raises(MemoryError, match=r"400 x 350 entries needs 1 MiB.*working_memory"):
             _ = result.plan
         sparse = result.sparse_plan()
@@ -107,6 +107,27 @@ def test_plans_that_are_too_large_are_refused_and_can_be_used():
     np.testing.assert_allclose(sparse.sum(axis=1), a, rtol=1e-5)
     np.testing.assert_allclose(sparse.sum(axis=0), b, rtol=1e-5)
     np.testing.assert_allclose(means, plan @ Y / plan.sum(axis=1, keepdims=True), atol=1e-8)
+
+
+@pytest.mark.parametrize("apart, epsilon, sweeps", [(0.0, 2.0, True), (3.0, 0.5, False)])
+def test_sweeps_over_points_give_way_to_newton(apart, epsilon, sweeps):
+    """Two clusters that hardly exchange mass need thousands of sweeps, and few Newton steps."""
+    X, Y, a, b = points()
+    X[::2, 0] += apart
+    Y[::3, 0] += apart
+    result = sinkhorn_points(X, Y, a, b, epsilon=epsilon, lazy=True)
+    assert result.method == "log"
+    assert (result.n_newton == 0) == sweeps
+    assert result.converged
+    assert result.marginal_error <= 1e-9
+    reference = sinkhorn_points(X, Y, a, b, epsilon=epsilon, method="newton", tol=1e-11)
+    np.testing.assert_allclose(result.value, reference.value, rtol=1e-8)
+
+
+def test_small_regularisations_of_points_go_to_newton_at_once():
+    X, Y, a, b = points()
+    spread = cdist(X, Y, "sqeuclidean").max()
+    assert sinkhorn_points(X, Y, a, b, epsilon=spread / 400, lazy=True).method == "newton"
 
 
 def test_sparse_plans_and_means_with_rows_left_out():
