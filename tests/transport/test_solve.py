@@ -266,7 +266,7 @@ def test_a_kernel_in_single_precision_has_a_floor_which_the_last_sweeps_pass():
 @pytest.mark.parametrize("method", ["kernel", "log", "newton", "truncated"])
 def test_threads_change_no_bit(method):
     rng = np.random.default_rng(5)
-    X, Y = rng.normal(size=(900, 3)), rng.normal(size=(700, 3))
+    X, Y = rng.normal(size=(1200, 3)), rng.normal(size=(1000, 3))
     assert len(make_problem(X=X, Y=Y, reg_marginals=np.inf).costs.blocks) > 2
     options = {"epsilon": 1.0, "method": method, "tol": 1e-6}
     for lazy in (True, False) if method != "kernel" else (False,):
