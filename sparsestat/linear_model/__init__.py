@@ -1,13 +1,20 @@
-"""Regression estimators with sparse coefficients."""
+"""Regression and classification estimators with sparse coefficients."""
 
+from sparsestat.linear_model._adaptive_lasso import AdaptiveLasso
+from sparsestat.linear_model._adaptive_lasso_cv import AdaptiveLassoCV
 from sparsestat.linear_model._cv import ElasticNetCV, LassoCV
 from sparsestat.linear_model._elastic_net import ElasticNet, Lasso
+from sparsestat.linear_model._logistic_path import logistic_path
 from sparsestat.linear_model._multitask import MultiTaskLasso
 from sparsestat.linear_model._path import lasso_path
 from sparsestat.linear_model._plot import CVDisplay, RegularizationPathDisplay
+from sparsestat.linear_model._sparse_logistic import SparseLogisticRegression
+from sparsestat.linear_model._sparse_logistic_cv import SparseLogisticRegressionCV
 from sparsestat.linear_model._thresholded_ols import ThresholdedOLS
 
 __all__ = [
+    "AdaptiveLasso",
+    "AdaptiveLassoCV",
     "CVDisplay",
     "ElasticNet",
     "ElasticNetCV",
@@ -15,6 +22,9 @@ __all__ = [
     "LassoCV",
     "MultiTaskLasso",
     "RegularizationPathDisplay",
+    "SparseLogisticRegression",
+    "SparseLogisticRegressionCV",
     "ThresholdedOLS",
     "lasso_path",
+    "logistic_path",
 ]

@@ -29,7 +29,7 @@ def fit_statistics(problem, points, l1_ratio, factors, criterion):
         features are no fewer than rows.
     """
     n, p = problem.total_weight, problem.n_features
-    price = {"aic": 2.0, "bic": np.log(n), "ebic": np.log(n) + 2 * np.log(p)}[criterion]
+    price = price_of_parameter(criterion, n, p)
     values = np.empty(len(points))
     # A fit that explains everything must not make the criterion infinitely good.
     floor = np.finfo(np.float64).eps * problem.design.yy
@@ -40,6 +40,11 @@ def fit_statistics(problem, points, l1_ratio, factors, criterion):
         if p >= n and size > max(n / 2, 1):
             values[i] = np.inf
     return values
+
+
+def price_of_parameter(criterion, n, p):
+    """What an information criterion adds to the deviance for each parameter."""
+    return {"aic": 2.0, "bic": np.log(n), "ebic": np.log(n) + 2 * np.log(p)}[criterion]
 
 
 def residual_sum_of_squares(problem, point):

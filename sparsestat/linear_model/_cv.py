@@ -4,12 +4,18 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.model_selection import check_cv
 from sklearn.utils.validation import validate_data
 
+from sparsestat.linear_model._base import SparseLinearModel
 from sparsestat.linear_model._criteria import CRITERIA, fit_statistics
 from sparsestat.linear_model._data import canonical_csc, gram_limit, make_problem
-from sparsestat.linear_model._elastic_net import SparseLinearModel
+from sparsestat.linear_model._folds import (
+    list_folds,
+    mean_errors,
+    summarise_folds,
+    training_rows,
+    within_one_standard_error,
+)
 from sparsestat.linear_model._path import (
     PATH_GRAM_LIMIT,
     ElasticNetPath,
@@ -98,7 +104,7 @@ class _ElasticNetCVBase(SparseLinearModel):
             check_positive_mask(self.positive, X.shape[1]),
         )
         l1_ratios = self._l1_ratios()
-        folds = self._folds(X, y) if self.criterion == "cv" else []
+        folds = list_folds(self.cv, X, y) if self.criterion == "cv" else []
         context = self._init_callback_context(max_subtasks=None, sequential_subtasks=False)
         with FitTicker(self, context, *given) as ticker:
             grids = self._grids(X, y, weights, l1_ratios, limits)
@@ -119,12 +125,6 @@ class _ElasticNetCVBase(SparseLinearModel):
         paths, fold_paths = results[: len(l1_ratios)], results[len(l1_ratios) :]
         self._choose(paths, fold_paths, l1_ratios, grids, folds, X, dtype, limits[0])
         return self
-
-    def _folds(self, X, y):
-        folds = list(check_cv(self.cv).split(X, y))
-        if len(folds) < 2:
-            raise ValueError(f"cv must give at least 2 folds, got {len(folds)}.")
-        return folds
 
     def _problem(self, X, y, weights, limits):
         return make_problem(
@@ -156,12 +156,8 @@ class _ElasticNetCVBase(SparseLinearModel):
             points = [path.at(alpha) for alpha in grid]
             return problem, points, None, problem.tolerance(self.tol)
         train, test = fold
-        train_weights = None if weights is None else weights[train]
-        test_weights = None if weights is None else weights[test]
+        train_X, train_weights = training_rows(X, weights, train)
         rows = X.tocsr() if sparse.issparse(X) else X
-        train_X = sparse.csc_array(rows[train]) if sparse.issparse(X) else X[train]
-        if train_weights is not None and not np.any(train_weights):
-            raise ValueError("sample_weight must not be zero on all training rows of a fold.")
         problem = self._problem(train_X, y[train], train_weights, limits)
         path = self._path(problem, l1_ratio, limits)
         points = [path.at(alpha) for alpha in grid]
@@ -171,14 +167,12 @@ class _ElasticNetCVBase(SparseLinearModel):
             coefs[np.searchsorted(used, point.features), column] = point.values
         centred = rows[test][:, used] @ coefs - problem.x_mean[used] @ coefs
         errors = (y[test] - problem.y_mean)[:, None] - centred
-        if test_weights is not None and not np.any(test_weights):
-            mean_errors = np.full(len(points), np.nan)
-        else:
-            mean_errors = np.average(errors**2, axis=0, weights=test_weights)
+        test_weights = None if weights is None else weights[test]
+        test_errors = mean_errors(errors**2, test_weights)
         # The copy of the training rows is of no more use.
         required = problem.tolerance(self.tol)
         problem.design = problem.rows = None
-        return problem, points, mean_errors, required
+        return problem, points, test_errors, required
 
     def _half_fitted(self, done, X, dtype):
         problem, points, *_ = done
@@ -190,15 +184,7 @@ class _ElasticNetCVBase(SparseLinearModel):
             errors = np.array([errors for _, _, errors, _ in fold_paths])
             errors = errors.reshape(len(folds), n_ratios, n_alphas).transpose(1, 2, 0)
             self.mse_path_ = self._drop_axis(errors)
-            # Folds without any weight on the rows left out say nothing.
-            tested = errors[:, :, ~np.isnan(errors[0, 0])]
-            if tested.shape[2] < 2:
-                raise ValueError(
-                    "sample_weight must be positive on left-out rows of at least 2 folds, "
-                    f"got {tested.shape[2]}."
-                )
-            mean = tested.mean(axis=2)
-            deviation = tested.std(axis=2, ddof=1) / np.sqrt(tested.shape[2])
+            mean, deviation = summarise_folds(errors)
             self.mse_mean_ = self._drop_axis(mean)
             self.mse_std_ = self._drop_axis(deviation)
             scores = mean
@@ -212,8 +198,7 @@ class _ElasticNetCVBase(SparseLinearModel):
             self.criterion_path_ = self._drop_axis(scores)
         row, column = np.unravel_index(np.argmin(scores), scores.shape)
         if self.criterion == "cv":
-            allowed = scores[row] <= scores[row, column] + deviation[row, column]
-            within = int(np.argmax(allowed))
+            within = within_one_standard_error(scores[row], deviation[row])
             self.alpha_1se_ = float(grids[row][within])
             if self.selection == "1se":
                 column = within

@@ -228,16 +228,23 @@ def centred_columns(X, weights, fit_intercept):
         return np.asarray(X, dtype=np.float64, order="F"), means, total
     columns = np.array(X, dtype=np.float64, order="F")
     if fit_intercept:
-        # The second pass removes the rounding error of the first mean.
-        for _ in range(2):
-            shift = columns.mean(axis=0) if weights is None else weights @ columns / total
-            columns -= shift
-            means += shift
-        spread = np.abs(columns).max(axis=0)
-        columns[:, spread <= _ROUNDING * np.abs(means)] = 0.0
+        means = centre(columns, weights, total)
     if weights is not None:
         columns *= np.sqrt(weights)[:, None]
     return columns, means, total
+
+
+def centre(columns, weights, total):
+    """Subtract weighted means from columns in place, and return them."""
+    means = np.zeros(columns.shape[1])
+    # The second pass removes the rounding error of the first mean.
+    for _ in range(2):
+        shift = columns.mean(axis=0) if weights is None else weights @ columns / total
+        columns -= shift
+        means += shift
+    spread = np.abs(columns).max(axis=0)
+    columns[:, spread <= _ROUNDING * np.abs(means)] = 0.0
+    return means
 
 
 def _centre_response(y, weights, fit_intercept):

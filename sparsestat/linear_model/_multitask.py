@@ -6,13 +6,13 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
+from sparsestat.linear_model._base import BestSoFar, SparseLinearModel, refuse_no_penalty
 from sparsestat.linear_model._data import (
     canonical_csc,
     centred_columns,
     centring_roots,
     drop_unweighted,
 )
-from sparsestat.linear_model._elastic_net import BestSoFar, SparseLinearModel, refuse_no_penalty
 from sparsestat.linear_model._path import PathPoint, warn_unless_converged
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, _fit_context, with_callbacks

@@ -42,6 +42,7 @@ class PathPoint:
     n_iter: int
     converged: bool
     stopped: bool
+    intercept: np.ndarray | None = None
 
 
 class ElasticNetPath:
@@ -351,7 +352,7 @@ def coefficient_matrix(points, X):
     return coefs
 
 
-def warn_unless_converged(points, tol, required, stacklevel):
+def warn_unless_converged(points, tol, required, stacklevel, unit="working sets"):
     """One warning for all points that missed the tolerance."""
     missed = [point for point in points if not point.converged and not point.stopped]
     if not missed:
@@ -368,7 +369,7 @@ def warn_unless_converged(points, tol, required, stacklevel):
         )
     warnings.warn(
         f"The duality gap {worst.dual_gap:.3g} exceeds the required {required:.3g} "
-        f"(tol={tol:g}) after {worst.n_iter} working sets, at {where}. {reason}",
+        f"(tol={tol:g}) after {worst.n_iter} {unit}, at {where}. {reason}",
         ConvergenceWarning,
         stacklevel=stacklevel,
     )

@@ -11,8 +11,8 @@ def check_has_path(estimator):
     check_fitted_step(estimator, "path")
     if not hasattr(estimator, "coef_path_"):
         raise TypeError(
-            f"{type(estimator).__name__} has a single penalty strength; fit LassoCV or "
-            "ElasticNetCV, or use RegularizationPathDisplay.from_path(*lasso_path(X, y)[:2])."
+            f"{type(estimator).__name__} has a single penalty strength; fit its CV twin, such as "
+            "LassoCV, or use RegularizationPathDisplay.from_path(*lasso_path(X, y)[:2])."
         )
 
 
@@ -88,9 +88,16 @@ class RegularizationPathDisplay:
         if alphas.ndim == 2:
             alphas = alphas[estimator._l1_ratios().tolist().index(estimator.l1_ratio_)]
         names = getattr(estimator, "feature_names_in_", None)
+        coefs = estimator.coef_path_
+        if coefs.ndim == 3:
+            # A line for each class and feature.
+            if names is None:
+                names = [f"x{j}" for j in range(coefs.shape[1])]
+            names = [f"{name} ({label})" for label in estimator.classes_ for name in names]
+            coefs = coefs.reshape(-1, coefs.shape[2])
         return cls.from_path(
             alphas,
-            estimator.coef_path_,
+            coefs,
             feature_names=names,
             alpha=estimator.alpha_,
             ax=ax,
@@ -255,7 +262,7 @@ class CVDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted, with ``mse_path_`` or ``criterion_path_``, such as :class:`LassoCV`.
+            Fitted, with errors on folds or ``criterion_path_``, such as :class:`LassoCV`.
         ax : matplotlib Axes, default=None
             Where to draw; None stands for a new figure.
 
@@ -266,7 +273,10 @@ class CVDisplay:
         """
         check_has_path(estimator)
         alphas, errors = estimator.alphas_, None
-        if estimator.criterion == "cv":
+        if estimator.criterion == "cv" and hasattr(estimator, "log_loss_mean_"):
+            scores, errors = estimator.log_loss_mean_, estimator.log_loss_std_
+            name = "logarithmic loss"
+        elif estimator.criterion == "cv":
             scores, errors = estimator.mse_mean_, estimator.mse_std_
             name = "mean squared error"
         else:
@@ -275,7 +285,9 @@ class CVDisplay:
             row = estimator._l1_ratios().tolist().index(estimator.l1_ratio_)
             alphas, scores = alphas[row], scores[row]
             errors = None if errors is None else errors[row]
-        n_nonzero = np.asarray((estimator.coef_path_ != 0).sum(axis=0)).ravel()
+        coefs = estimator.coef_path_
+        nonzero = coefs != 0
+        n_nonzero = np.asarray(nonzero.sum(axis=tuple(range(coefs.ndim - 1)))).ravel()
         display = cls(
             alphas=alphas,
             scores=scores,

@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+from sparsestat.linear_model._base import SparseLinearModel
 from sparsestat.linear_model._closed_form import (
     least_squares,
     safe_threshold,
@@ -13,7 +14,6 @@ from sparsestat.linear_model._closed_form import (
     standardise,
 )
 from sparsestat.linear_model._data import check_single_response, problem_from_moments
-from sparsestat.linear_model._elastic_net import SparseLinearModel
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._moments import GramAccumulator, is_dask_collection
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
