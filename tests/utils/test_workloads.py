@@ -50,7 +50,7 @@ def test_compiled_functions_are_found():
     assert compiled_functions(PACKAGE / "utils" / "_kernels_xp.py") == set()
 
 
-@pytest.mark.parametrize(("room", "n_kernels"), [("dag", 21), ("privacy", 7), ("transport", 40)])
+@pytest.mark.parametrize(("room", "n_kernels"), [("dag", 21), ("privacy", 7), ("transport", 43)])
 def test_the_workload_reaches_every_kernel(room, n_kernels):
     result = subprocess.run(
         [sys.executable, "-c", CALLED, f"tests/utils/workloads/{room}.py"],

@@ -34,6 +34,11 @@ for n_samples, n_features in ((60, 8), (20, 60)):
             linear_model.lasso_path(data, y, alphas=10, l1_ratio=0.05, fit_intercept=True)
             linear_model.lasso_path(data, y, alphas=10, penalty_factor=factors)
     linear_model.LassoCV(alphas=10, cv=3, n_jobs=2).fit(X, y)
+    labels = np.arange(n_samples) % 3
+    for data in (X, sparse.csc_array(X)):
+        for target in (y > 0.0, labels):
+            linear_model.SparseLogisticRegression(0.01).fit(data, target)
+    linear_model.AdaptiveLasso(0.01, n_reweight=2).fit(X, y)
     linear_model.MultiTaskLasso(0.01).fit(X, np.column_stack([y, -y]))
 
 # A working set that shrinks is cleared of the features that left.

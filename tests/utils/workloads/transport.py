@@ -35,6 +35,7 @@ for metric in ("sqeuclidean", "euclidean", "cityblock"):
         sinkhorn_points(X, Y, epsilon=0.05, metric=metric, method=method, lazy=True)
         sinkhorn_points(X, Y, epsilon=20.0, metric=metric, method=method, lazy=True)
 sinkhorn_points(wide, wide + 1.0, epsilon=5.0, lazy=True)
+sinkhorn_points(wide[:, :4], wide[:, :4] + 1.0, epsilon=5.0, lazy=True)
 sinkhorn_divergence(X, Y, epsilon=0.5)
 sinkhorn_newton_sparse(C, epsilon=0.05)
 EntropicTransport(target=Y).fit(X).transform(X)
