@@ -36,10 +36,15 @@ def autoregressive_regression(n_samples, n_features, *, rho, n_nonzero, snr=3.0,
     y : ndarray of shape (n_samples,)
     """
     rng = np.random.default_rng(seed)
+    X = autoregressive_rows(n_samples, n_features, rho, rng)
+    return X, _response(X, n_nonzero, snr, rng)
+
+
+def autoregressive_rows(n_samples, n_features, rho, rng):
+    """Draw rows from a stationary AR(1) process, in Fortran order."""
     shocks = rng.standard_normal((n_samples, n_features))
     shocks[:, 1:] *= np.sqrt(1 - rho**2)
-    X = np.asfortranarray(signal.lfilter([1.0], [1.0, -rho], shocks, axis=1))
-    return X, _response(X, n_nonzero, snr, rng)
+    return np.asfortranarray(signal.lfilter([1.0], [1.0, -rho], shocks, axis=1))
 
 
 def sparse_regression(n_samples, n_features, *, n_stored, n_nonzero, snr=3.0, seed=0):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from ._linear_structure import group_race, logistic_race
 from ._measure import MEBIBYTE, Case, Race, Solver
 from ._problems import alpha_grid, autoregressive_regression, lasso_gaps, sparse_regression
 from ._startup import Program, Startup
@@ -542,5 +543,8 @@ def problems(*, quick=False):
         ),
         _single_sparse_fit(quick),
         _cross_validation(quick),
+        group_race("group_path_5", quick, 5),
+        group_race("group_path_10", quick, 10),
+        logistic_race(quick),
         _starting(),
     ]

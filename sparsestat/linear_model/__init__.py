@@ -4,6 +4,9 @@ from sparsestat.linear_model._adaptive_lasso import AdaptiveLasso
 from sparsestat.linear_model._adaptive_lasso_cv import AdaptiveLassoCV
 from sparsestat.linear_model._cv import ElasticNetCV, LassoCV
 from sparsestat.linear_model._elastic_net import ElasticNet, Lasso
+from sparsestat.linear_model._group_lasso import GroupLasso
+from sparsestat.linear_model._group_lasso_cv import GroupLassoCV
+from sparsestat.linear_model._group_path import group_lasso_path
 from sparsestat.linear_model._logistic_path import logistic_path
 from sparsestat.linear_model._multitask import MultiTaskLasso
 from sparsestat.linear_model._path import lasso_path
@@ -18,6 +21,8 @@ __all__ = [
     "CVDisplay",
     "ElasticNet",
     "ElasticNetCV",
+    "GroupLasso",
+    "GroupLassoCV",
     "Lasso",
     "LassoCV",
     "MultiTaskLasso",
@@ -25,6 +30,7 @@ __all__ = [
     "SparseLogisticRegression",
     "SparseLogisticRegressionCV",
     "ThresholdedOLS",
+    "group_lasso_path",
     "lasso_path",
     "logistic_path",
 ]

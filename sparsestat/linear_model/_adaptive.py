@@ -104,6 +104,10 @@ class AdaptivePath:
             problem = whole
             problem.design.set_coefficients(features, np.zeros(n_features), n_features)
             return problem.design.least_squares(features)()
+        if isinstance(initial, type):
+            raise TypeError(
+                f"initial must be an instance of an estimator, got the class {initial.__name__}."
+            )
         model = clone(initial)
         options = {}
         if self.weights is not None and has_fit_parameter(model, "sample_weight"):
@@ -175,13 +179,11 @@ class AdaptivePath:
             return PathPoint(
                 alpha, kept, nothing, self.null_objective, 0.0, 0.0, 1, True, False, mean
             )
-        listener = None
-        if progress is not None:
 
-            def listener():
-                return progress(*self._in_full(path, kept))
+        def listener():
+            return progress(*self._in_full(path, kept))
 
-        point = path.at(alpha, listener)
+        point = path.at(alpha, None if progress is None else listener)
         coef = np.zeros(kept.size)
         coef[point.features] = point.values
         point.intercept = np.array(path.problem.intercept(coef))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -42,7 +43,7 @@ class LogisticProblem:
         Whether scores contain a constant.
     """
 
-    columns: object
+    columns: Any
     x_mean: np.ndarray
     indicators: np.ndarray
     weights: np.ndarray
@@ -148,11 +149,10 @@ class LogisticPath:
         """
         solver, weight = self.solver, self.problem.total_weight
         thresholds = weight * alpha * self.factors
-        solution = solver.solve(thresholds, self.tol * solver.null_loss, self.max_iter, progress)
+        tol = self.tol * solver.null_loss
+        solution = solver.solve(thresholds, tol, self.max_iter, progress)
         if polish and solution.converged:
-            better = solver.polish(thresholds)
-            solution.primal, solution.gap = better.primal, better.gap
-            solution.converged = better.gap <= self.tol * solver.null_loss
+            solution = solver.polish(thresholds, solution, tol)
         coef = sparsest_shift(solver.coef, self.factors)
         features = np.flatnonzero(np.any(coef != 0.0, axis=1))
         return PathPoint(

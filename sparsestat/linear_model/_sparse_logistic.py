@@ -307,7 +307,7 @@ class SparseLogisticRegression(SparseLogisticModel):
                     ticker,
                     lambda: path.objective(self.alpha),
                     lambda: (path.solver.coef.copy(), path.intercept()),
-                    lambda best: logistic_attributes(*best, dtype),
+                    lambda best: logistic_attributes(best[0], best[1], dtype),
                 )
                 point = path.at(self.alpha, progress, polish=True)
         coef = np.zeros((X.shape[1], n_columns))

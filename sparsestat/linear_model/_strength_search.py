@@ -1,6 +1,8 @@
 """The choice of a penalty strength, for every model that has a path over one grid."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -47,6 +49,20 @@ class StrengthSearch:
     - ``_coefficients_of(points, X, dtype)`` returns the coefficients of all points;
     - ``_error_name`` is what its errors are called in attributes, ``_unit`` what is counted.
     """
+
+    alphas: Any
+    eps: float
+    cv: Any
+    criterion: str
+    selection: str
+    tol: float
+    n_jobs: int | None
+    _init_callback_context: Callable
+    _open_path: Callable
+    _row_errors: Callable
+    _criterion_values: Callable
+    _fitted: Callable
+    _coefficients_of: Callable
 
     _error_name = "mse"
     _unit = "working sets"

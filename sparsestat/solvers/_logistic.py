@@ -11,16 +11,21 @@ the sum of q log q over the probabilities: it bounds the minimum from below if
 to zero.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.special import expit, logsumexp, softmax, xlogy
+from scipy.special import expit, softmax, xlogy
 
 from sparsestat.penalties._codes import ELASTIC_NET
 from sparsestat.solvers._working_set import Solution, WorkingSetSolver
 
-_SMALLEST_CURVATURE = 1e-6
-"""Curvature of the loss, relative to the weight, below which a Newton step would go too far."""
+_LONGEST_MOVE = 1e3
+"""By how much a Newton step may want to move a score: beyond, the loss is not quadratic."""
+
+_SMALLEST_CURVATURE = 1e-12
+"""Curvature of the loss, relative to the weight, of rows that are explained perfectly."""
 
 _LONGEST_STEP = 2.5
 """Ratio of successive penalty strengths beyond which intermediate ones are solved loosely."""
@@ -37,6 +42,9 @@ _DIRECT = 1500
 
 _FLAT = 1e-14
 """Changes of the objective, relative to the loss of constant scores, that are rounding."""
+
+_POLISH = 1e-4
+"""Gap from which the last digits are found, in units of the one that was asked for."""
 
 _HALVINGS = 30
 _INNER_ITERATIONS = 1000
@@ -75,6 +83,7 @@ class LogisticSolver:
         self._sparse = sparse.issparse(X)
         self._transposed = X.T if not self._sparse else sparse.csr_array(X.T)
         self.fit_intercept = fit_intercept
+        self._signs = 1.0 - 2.0 * Y[:, 0]
         self.intercept = np.zeros(self.n_columns)
         self._linear = np.zeros_like(Y)
         self._centre_scores()
@@ -97,21 +106,35 @@ class LogisticSolver:
 
     # --- the loss ----------------------------------------------------------------------
 
+    # Rows that are explained well contribute little, which no difference of large numbers must
+    # swallow: the loss, the residuals and the dual value are computed from the probability of
+    # all classes but the right one.
+
     def loss(self, linear=None, intercept=None):
         """Loss at given scores, by default the present ones."""
         eta = (self._linear if linear is None else linear) + (
             self.intercept if intercept is None else intercept
         )
         if self.n_columns == 1:
-            values = np.logaddexp(0.0, eta[:, 0]) - self.Y[:, 0] * eta[:, 0]
-        else:
-            values = logsumexp(eta, axis=1) - np.einsum("ij,ij->i", self.Y, eta)
-        return float(self.weights @ values)
+            return float(self.weights @ np.logaddexp(0.0, self._signs * eta[:, 0]))
+        ahead = eta - np.einsum("ij,ij->i", self.Y, eta)[:, None]
+        top = ahead.max(axis=1)
+        others = np.einsum("ij,ij->i", np.exp(ahead - top[:, None]), 1.0 - self.Y)
+        behind = top + np.log(np.exp(-top) + others)
+        return float(self.weights @ np.where(top > 0.0, behind, np.log1p(others)))
 
     def probabilities(self):
         """Probabilities of the classes, shape (n_samples, n_columns)."""
         eta = self._linear + self.intercept
         return expit(eta) if self.n_columns == 1 else softmax(eta, axis=1)
+
+    def _misfit(self):
+        """Indicators of the classes minus their probabilities."""
+        if self.n_columns == 1:
+            eta = (self._linear + self.intercept)[:, 0]
+            return (-self._signs * expit(self._signs * eta))[:, None]
+        P = self.probabilities()
+        return np.where(self.Y > 0.0, _rest(P), -P)
 
     def objective(self, thresholds):
         """Loss and penalty of the present coefficients."""
@@ -124,21 +147,15 @@ class LogisticSolver:
         best = self.loss()
         total = self.weights.sum()
         for _ in range(_INTERCEPT_STEPS):
-            P = self.probabilities()
-            gradient = self.weights @ (self.Y - P)
+            misfit = self._misfit()
+            gradient = self.weights @ misfit
             if np.abs(gradient).max() <= 1e-15 * total:
                 break
-            if self.n_columns == 1:
-                curvature = self.weights @ (P * (1.0 - P))
-                step = gradient / max(curvature[0], 1e-12 * total)
-            else:
-                H = np.diag(self.weights @ P) - (P * self.weights[:, None]).T @ P
-                step = np.linalg.lstsq(H, gradient, rcond=1e-12)[0]
-                step -= step.mean()
+            step = self._intercept_step(misfit, gradient)
             step = np.clip(step, -5.0, 5.0)
             for _ in range(_HALVINGS):
                 value = self.loss(intercept=self.intercept + step)
-                if value <= best:
+                if value <= best + _FLAT * abs(best):
                     break
                 step *= 0.5
             else:
@@ -148,10 +165,28 @@ class LogisticSolver:
                 break
             best = value
 
+    def _intercept_step(self, misfit, gradient):
+        """Newton step of the constants."""
+        if self.n_columns == 1:
+            far = np.abs(misfit[:, 0])
+            return gradient / max(self.weights @ (far * (1.0 - far)), np.finfo(float).tiny)
+        P = self.probabilities()
+        # Rows of second derivatives sum to zero; on the diagonal itself digits would cancel.
+        H = -(P * self.weights[:, None]).T @ P
+        np.fill_diagonal(H, 0.0)
+        np.fill_diagonal(H, -H.sum(axis=1))
+        scale = max(float(np.trace(H)), np.finfo(float).tiny) / self.n_columns
+        # A number added to all constants changes nothing; a step makes their sum zero.
+        try:
+            step = np.linalg.solve(H + scale, gradient)
+        except np.linalg.LinAlgError:
+            step = gradient / scale
+        return step - step.mean()
+
     # --- correlations ------------------------------------------------------------------
 
     def _residual(self):
-        R = (self.Y - self.probabilities()) * self.weights[:, None]
+        R = self._misfit() * self.weights[:, None]
         if self.fit_intercept:
             # What rounding leaves would be magnified by columns far from zero.
             R -= self.weights[:, None] * (R.sum(axis=0) / self.weights.sum())
@@ -222,16 +257,35 @@ class LogisticSolver:
         solution.stopped |= stopped
         return solution
 
-    def polish(self, thresholds):
-        """Take the solution to the last digits by Newton steps on its support.
+    def polish(self, thresholds, solution, tol):
+        """Take a solution to the last digits by Newton steps on its support.
 
-        Returns the certificate.
+        Parameters
+        ----------
+        thresholds : ndarray of shape (n_features,)
+            Strengths, as in :meth:`solve`.
+        solution : Solution
+            What :meth:`solve` returned.
+        tol : float
+            The gap that was asked for there.
+
+        Returns
+        -------
+        Solution
+            The same steps, and a gap that is no larger.
         """
+        before = self.coef.copy(), self._linear, self.intercept
+        # A smaller gap finds the support first, which these steps do not change.
+        self.solve(thresholds, _POLISH * tol, _FACE_STEPS)
         for _ in range(_FACE_STEPS):
             # The objective has no digits left that tell the better of two near solutions.
             self._face_step(thresholds, slack=_FLAT * self.null_loss)
         self._centre_scores()
-        return self._gap(self.correlations(), thresholds)
+        better = self._gap(self.correlations(), thresholds)
+        if better.gap > solution.gap:
+            self.coef, self._linear, self.intercept = before
+            return solution
+        return replace(solution, primal=better.primal, gap=better.gap)
 
     def _solve_one(self, thresholds, correlations, ratio, tol, max_iter, progress):
         """Minimise, knowing that the last penalty was about ``ratio`` times as strong."""
@@ -286,9 +340,11 @@ class LogisticSolver:
         self._centre_scores()
 
     def _improve_column(self, k, working, thresholds, tol):
-        P = self.probabilities()[:, k]
-        r = self.weights * (self.Y[:, k] - P)
-        v = self.weights * np.maximum(P * (1.0 - P), _SMALLEST_CURVATURE)
+        misfit = self._misfit()[:, k]
+        far = np.abs(misfit)
+        r = self.weights * misfit
+        least = np.maximum(far / _LONGEST_MOVE, _SMALLEST_CURVATURE)
+        v = self.weights * np.maximum(far * (1.0 - far), least)
         rows = self._columns(working)
         start = self.coef[working, k]
         params = np.zeros((3, working.size))
@@ -335,7 +391,7 @@ class LogisticSolver:
         if not 0 < features.size <= _DIRECT:
             return False
         P = self.probabilities()
-        R = (self.Y - P) * self.weights[:, None]
+        R = self._misfit() * self.weights[:, None]
         blocks = []
         for k in range(self.n_columns):
             rows = self._dense_rows(features[classes == k])
@@ -385,12 +441,18 @@ class LogisticSolver:
         pull[self._norms[features] == 0.0] = 0.0
         ratio = float(np.max(pull[~free] / bars[~free], initial=0.0))
         scale = 1.0 / max(ratio, 1.0)
-        P = self.probabilities()
-        Q = self.Y + scale * (P - self.Y)
-        entropy = xlogy(Q, Q)
+        misfit = scale * self._misfit()
+        # Of the probabilities Y - misfit one is near one: what it lacks is known exactly.
+        wrong = (
+            np.einsum("ij,ij->i", misfit, self.Y) if self.n_columns > 1 else np.abs(misfit[:, 0])
+        )
+        entropy = (1.0 - wrong) * np.log1p(-wrong)
         if self.n_columns == 1:
-            entropy += xlogy(1.0 - Q, 1.0 - Q)
-        bound = -float(self.weights @ entropy.sum(axis=1))
+            entropy += xlogy(wrong, wrong)
+        else:
+            others = -misfit * (1.0 - self.Y)
+            entropy += xlogy(others, others).sum(axis=1)
+        bound = -float(self.weights @ entropy)
         primal = self.objective(thresholds)
         slack = 0.0
         if np.any(free):
@@ -404,13 +466,21 @@ class LogisticSolver:
         return Solution(primal, max(primal - bound, 0.0) + slack, 0.0)
 
 
+def _rest(P):
+    """One minus each probability, with all digits where it is near one of several."""
+    if P.shape[1] == 1:
+        return 1.0 - P
+    return P @ (1.0 - np.eye(P.shape[1]))
+
+
 def _multinomial_hessian(blocks, P, weights):
     """Second derivatives of the loss in all columns of scores at once."""
     edges = np.cumsum([0] + [block.shape[0] for block in blocks])
     H = np.empty((edges[-1], edges[-1]))
+    rest = _rest(P)
     for k, block in enumerate(blocks):
         for other in range(k + 1):
-            curvature = weights * P[:, k] * ((k == other) - P[:, other])
+            curvature = weights * P[:, k] * (rest[:, k] if k == other else -P[:, other])
             part = (block * curvature) @ blocks[other].T
             H[edges[k] : edges[k + 1], edges[other] : edges[other + 1]] = part
             H[edges[other] : edges[other + 1], edges[k] : edges[k + 1]] = part.T

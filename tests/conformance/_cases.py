@@ -203,6 +203,11 @@ def _row_norms(estimator, coef):
     return estimator.alpha * np.sum(np.linalg.norm(coef, axis=0))
 
 
+@_least_squares
+def _pair_norms(estimator, coef):
+    return estimator.alpha * np.sqrt(2) * np.sum(np.linalg.norm(coef.reshape(-1, 2), axis=1))
+
+
 def _structural(estimator, X, y):
     """The criteria of CoLiDE for plain penalties, at the coefficients before the threshold."""
     W, s, alpha = estimator.coef_raw_, estimator.noise_scales_, estimator.alpha_
@@ -214,6 +219,13 @@ def _structural(estimator, X, y):
     return likelihood + alpha * np.log(n) * np.count_nonzero(W)
 
 
+def _logistic(estimator, X, y):
+    chosen = estimator.predict_log_proba(X)[
+        np.arange(len(X)), np.searchsorted(estimator.classes_, y)
+    ]
+    return -chosen.mean() + estimator.alpha * np.abs(estimator.coef_).sum()
+
+
 _SINGLE = {"alpha": 0.05, "tol": 1e-11}
 _SEARCH = {"alphas": 12, "cv": 3, "tol": 1e-11}
 _TIGHT = {"alpha": 0.002, "tol": 1e-8}
@@ -222,6 +234,26 @@ _LASSO_CV = {
     "settings": _SEARCH,
     "counting": {"criterion": "bic"},
     "tight": {"cv": 5, "tol": 1e-8},
+}
+
+_LOGISTIC = {
+    **_LASSO,
+    "criterion": _logistic,
+    "tight": {"alpha": 1e-4, "tol": 1e-8},
+    "grid": {"alpha": [100.0, 1e-3]},
+}
+_LOGISTIC_CV = {
+    **_LASSO_CV,
+    "tight": {"alphas": 12, "cv": 5, "tol": 1e-8},
+    "grid": {"alphas": [[100.0], [1e-3]]},
+}
+# The criterion is that of one round, whose penalty depends on the initial estimate.
+_ADAPTIVE = {
+    "settings": {"alpha": 0.01, "tol": 1e-11},
+    "alphas": (1e4, 0.01),
+    "tight": {"alpha": 1e-5, "tol": 1e-8},
+    # The criterion that chooses the initial estimate counts rows.
+    "factors": (),
 }
 
 # Few rows are tested against thresholds that depend on their number.
@@ -366,6 +398,23 @@ _KNOWN = {
     "MultiTaskLasso": [{**_LASSO, "criterion": _row_norms}],
     "LassoCV": [_LASSO_CV],
     "ElasticNetCV": [_LASSO_CV],
+    "GroupLasso": [
+        _LASSO,
+        {
+            **_LASSO,
+            "label": "pairs",
+            "settings": {**_SINGLE, "groups": 2},
+            "criterion": _pair_norms,
+        },
+    ],
+    "GroupLassoCV": [
+        _LASSO_CV,
+        {**_LASSO_CV, "label": "pairs", "settings": {**_SEARCH, "groups": 2}},
+    ],
+    "AdaptiveLasso": [_ADAPTIVE, {**_ADAPTIVE, "label": "rounds", "variant": {"n_reweight": 3}}],
+    "AdaptiveLassoCV": [{**_LASSO_CV, "factors": ()}],
+    "SparseLogisticRegression": [_LOGISTIC],
+    "SparseLogisticRegressionCV": [_LOGISTIC_CV],
     "ThresholdedOLS": [_CLOSED],
     "CoLiDE": [
         _GRAPH,
