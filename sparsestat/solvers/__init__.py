@@ -1,10 +1,16 @@
-"""How penalised problems are minimised: working sets, coordinate descent, proximal gradient."""
+"""How penalised problems are minimised: working sets, descent by blocks, proximal gradient."""
 
 import importlib
 
-_HOME = {"fista": "_fista", "fista_path": "_fista", "FistaResult": "_fista"}
+_HOME = {
+    "FistaResult": "_fista",
+    "fista": "_fista",
+    "fista_path": "_fista",
+    "forest_newton_step": "_forest",
+    "greedy_forest": "_forest",
+}
 
-__all__ = ["FistaResult", "fista", "fista_path"]
+__all__ = ["FistaResult", "fista", "fista_path", "forest_newton_step", "greedy_forest"]
 
 
 def __getattr__(name):

@@ -256,6 +256,14 @@ _ADAPTIVE = {
     "factors": (),
 }
 
+_PROBES = {
+    "settings": {"n_alphas": 12, "cv": 3, "tol": 1e-11, "random_state": 0},
+    "counting": {"n_probes": 2, "alpha": 0.01, "refit": None},
+    "factors": (),
+    "tight": {"cv": 5, "tol": 1e-8},
+    "grid": {"refit": [None, "ebic"]},
+}
+
 # Few rows are tested against thresholds that depend on their number.
 _CLOSED = {"factors": (), "tight": {"cov_threshold": 0.0}}
 
@@ -413,6 +421,23 @@ _KNOWN = {
     ],
     "AdaptiveLasso": [_ADAPTIVE, {**_ADAPTIVE, "label": "rounds", "variant": {"n_reweight": 3}}],
     "AdaptiveLassoCV": [{**_LASSO_CV, "factors": ()}],
+    "BCDRegressor": [
+        {
+            **_LASSO,
+            "settings": {**_SINGLE, "random_state": 0},
+            "tight": {"alpha": 0.05, "tol": 1e-8},
+        },
+        {
+            **_LASSO,
+            "label": "fixed",
+            "variant": {"partition": "sort", "rule": "cyclic", "update": "pg"},
+            "settings": {**_SINGLE, "block_size": 3, "random_state": 0},
+            # Proximal gradient steps on small blocks are many where columns are.
+            "tight": {"alpha": 0.05, "tol": 1e-8},
+            "hard": (120, 60),
+        },
+    ],
+    "RandomSupportRegressor": [_PROBES],
     "SparseLogisticRegression": [_LOGISTIC],
     "SparseLogisticRegressionCV": [_LOGISTIC_CV],
     "ThresholdedOLS": [_CLOSED],

@@ -1,0 +1,83 @@
+"""The display draws what the fits noted."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sparsestat.linear_model import Lasso
+from sparsestat.linear_model._bcd_regressor import BCDRegressor
+from sparsestat.linear_model._plot_bcd import BlockDescentDisplay
+
+from ._witness import make_data
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def fits():
+    X, y = make_data(40, 20)
+    return {
+        rule: BCDRegressor(
+            0.1, rule=rule, update="pg", block_size=3, track=True, random_state=0
+        ).fit(X, y)
+        for rule in ("gsq", "random")
+    }
+
+
+@pytest.mark.parametrize("against", ["iterations", "work"])
+def test_lines(against):
+    models = fits()
+    display = BlockDescentDisplay.from_estimators(models, against=against)
+    best = min(model.history_.objective.min() for model in models.values())
+    assert display.minimum == best
+    for line, model in zip(display.lines_, models.values(), strict=True):
+        places, excess = line.get_data()
+        history = model.history_
+        expected = np.arange(len(history.objective)) if against == "iterations" else history.work
+        assert len(places) > 0.5 * len(expected)
+        assert_array_equal(places, expected[: len(places)])
+        assert_allclose(excess, history.objective[: len(places)] - best)
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == list(models)
+    label = {"iterations": "iterations", "work": "multiplications"}[against]
+    assert display.ax_.get_xlabel() == label
+    assert display.ax_.get_yscale() == "log"
+
+
+def test_one_estimator_and_given_axes():
+    model = fits()["gsq"]
+    _, ax = plt.subplots()
+    display = BlockDescentDisplay.from_estimator(model, ax=ax)
+    assert display.ax_ is ax
+    assert display.figure_ is ax.figure
+    assert display.names == ["variable, gsq, pg"]
+    assert BlockDescentDisplay.from_estimator(model, name="best").names == ["best"]
+    lower = BlockDescentDisplay.from_estimators({"a": model}, minimum=0.0)
+    assert_array_equal(lower.lines_[0].get_ydata(), model.history_.objective)
+
+
+def test_refusals():
+    X, y = make_data(20, 4)
+    with pytest.raises(TypeError, match="track=True"):
+        BlockDescentDisplay.from_estimator(BCDRegressor(0.1).fit(X, y))
+    with pytest.raises(TypeError, match="track=True"):
+        BlockDescentDisplay.from_estimator(Lasso(0.1).fit(X, y))
+    with pytest.raises(TypeError, match="at least one"):
+        BlockDescentDisplay.from_estimators({})
+    with pytest.raises(NotFittedError):
+        BlockDescentDisplay.from_estimator(BCDRegressor())
+    pipeline = make_pipeline(StandardScaler(), BCDRegressor(0.1, track=True)).fit(X, y)
+    with pytest.raises(TypeError, match="last step"):
+        BlockDescentDisplay.from_estimator(pipeline)
+    with pytest.raises(ValueError, match="'iterations' or 'work'"):
+        BlockDescentDisplay.from_estimator(pipeline[-1], against="seconds")
