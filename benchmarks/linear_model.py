@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from . import _linear_blocks, _linear_hard
 from ._linear_structure import group_race, logistic_race
 from ._measure import MEBIBYTE, Case, Race, Solver
 from ._problems import alpha_grid, autoregressive_regression, lasso_gaps, sparse_regression
@@ -504,7 +505,7 @@ def problems(*, quick=False):
 
     Returns
     -------
-    list of Race or Startup
+    list of Race, FigureTable, TaskRace or Startup
     """
     return [
         _dense_path(
@@ -546,5 +547,10 @@ def problems(*, quick=False):
         group_race("group_path_5", quick, 5),
         group_race("group_path_10", quick, 10),
         logistic_race(quick),
+        _linear_hard.hard_designs(quick),
+        _linear_hard.benign_designs(quick),
+        _linear_blocks.orders(quick),
+        _linear_blocks.termination(quick),
+        _linear_blocks.cost(quick),
         _starting(),
     ]
