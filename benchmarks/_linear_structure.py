@@ -116,12 +116,12 @@ def group_race(key, quick, size):
         ours = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
         solvers = [
             solver("sparsestat", "sparsestat", _sparsestat_groups, ours, ours=True),
-            solver("celer", "celer", _celer_groups, (1e-5, 1e-6, 1e-7, 1e-8)),
+            solver("celer", "celer", _celer_groups, (1e-7, 1e-8, 1e-9, 1e-10)),
             solver(
                 "adelie",
                 "adelie",
                 _adelie_groups,
-                (1e-11, 1e-12, 1e-13, 1e-14),
+                (1e-13, 1e-14, 1e-15, 1e-16),
                 extract=_dense_coefs,
             ),
         ]

@@ -6,6 +6,7 @@ from scipy import sparse
 from sklearn.linear_model import Lasso
 
 from benchmarks import linear_model
+from benchmarks._figures import FigureTable
 from benchmarks._measure import Race
 from benchmarks._problems import (
     alpha_grid,
@@ -13,6 +14,7 @@ from benchmarks._problems import (
     lasso_gaps,
     sparse_regression,
 )
+from benchmarks._tasks import TaskRace
 
 
 def test_the_gap_vanishes_at_the_closed_form_of_an_orthonormal_design():
@@ -97,7 +99,7 @@ def test_the_sparse_design_is_what_every_peer_takes():
 
 def test_every_race_gives_every_solver_three_tolerances_loosest_first():
     races = [problem for problem in linear_model.problems(quick=True) if isinstance(problem, Race)]
-    assert len(races) == 6
+    assert len(races) == 9
     for race in races:
         case = race.build()
         assert [solver.ours for solver in case.solvers].count(True) == 1
@@ -137,3 +139,38 @@ def test_a_cross_validated_fit_is_judged_by_its_path_too():
     assert linear_model._selected_gap(X, y, linear_model._selected(model)) > 1e-4
     del model.coef_path_
     assert linear_model._selected_gap(X, y, linear_model._selected(model)) < 1e-10
+
+
+@pytest.mark.parametrize("key", ["group_path_5", "group_path_10", "logistic_path"])
+def test_gaps_of_groups_and_classes(key):
+    races = {problem.key: problem for problem in linear_model.problems(quick=True)}
+    case = races[key].build()
+    coefs = np.asarray(case.solvers[0].prepare()(1e-9))
+    assert case.accuracy(coefs) < 1e-8
+    assert case.accuracy(1.01 * coefs) > 1e-6
+
+
+def tables():
+    return [
+        problem for problem in linear_model.problems(quick=True) if isinstance(problem, FigureTable)
+    ]
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.key)
+def test_our_methods_give_figures(table):
+    """One data set each, of the size that shows in a minute that everything runs."""
+    for setting in table.settings[:2]:
+        problem = setting.draw(setting.seeds[0])
+        for method in setting.methods:
+            if method.ours:
+                figure = method.score(problem, method.fit(problem, setting.seeds[0], 1))
+                assert np.isfinite(figure) and figure >= 0.0
+
+
+def test_iterations_of_block_descent_are_counted():
+    (race,) = [p for p in linear_model.problems(quick=True) if isinstance(p, TaskRace)]
+    tasks = race.build()
+    assert [task.ours for task in tasks].count(True) == 1
+    assert len({task.units for task in tasks}) == 1
+    for task in (tasks[0], tasks[1], tasks[-1]):
+        task.prepare()()
