@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from sparsestat.linear_model._criteria import fit_statistics
-from sparsestat.linear_model._data import gram_limit, make_problem
+from sparsestat.linear_model._data import make_problem
 from sparsestat.linear_model._path import (
     PATH_GRAM_LIMIT,
     ElasticNetPath,
@@ -64,7 +64,7 @@ class AdaptivePath:
         self.tol, self.max_iter = tol, max_iter
         whole = self._problem(np.arange(X.shape[1]))
         self.required = whole.tolerance(tol)
-        self.null_objective = 0.5 * whole.design.yy / whole.total_weight
+        self.yy = whole.design.yy
         self.y_mean, self.total_weight = whole.y_mean, whole.total_weight
         self.initial_coef = self._initial(initial, whole)
         del whole
@@ -86,7 +86,7 @@ class AdaptivePath:
             self.y,
             self.weights,
             fit_intercept=self.fit_intercept,
-            gram_limit=gram_limit(PATH_GRAM_LIMIT, np.ones(1)),
+            gram_limit=PATH_GRAM_LIMIT,
         )
 
     def _initial(self, initial, whole):
@@ -101,9 +101,8 @@ class AdaptivePath:
                     f"{whole.total_weight:g} rows and {n_features} features; use 'lasso'."
                 )
             features = np.arange(n_features)
-            problem = whole
-            problem.design.set_coefficients(features, np.zeros(n_features), n_features)
-            return problem.design.least_squares(features)()
+            whole.design.set_coefficients(features, np.zeros(n_features), n_features)
+            return whole.design.least_squares(features)()
         if isinstance(initial, type):
             raise TypeError(
                 f"initial must be an instance of an estimator, got the class {initial.__name__}."
@@ -137,9 +136,7 @@ class AdaptivePath:
         path = ElasticNetPath(whole, 1.0, ones, nowhere, tol=self.tol, max_iter=self.max_iter)
         points = [path.at(alpha) for alpha in alpha_grid(path.alpha_max(), *_INITIAL_GRID)]
         best = points[int(np.argmin(fit_statistics(whole, points, 1.0, ones, "aic")))]
-        coef = np.zeros(n_features)
-        coef[best.features] = best.values
-        return coef
+        return best.dense(n_features)
 
     def _restricted(self, coef):
         """A path over the features that an estimate keeps, and these features."""
@@ -164,9 +161,7 @@ class AdaptivePath:
         path, kept = self._first
         point = self._solve(path, kept, alpha, progress)
         for _ in range(self.n_reweight - 1):
-            coef = np.zeros(self.n_features)
-            coef[point.features] = point.values
-            path, kept = self._restricted(coef)
+            path, kept = self._restricted(point.dense(self.n_features))
             rounds = point.n_iter
             point = self._solve(path, kept, alpha, progress)
             point.n_iter += rounds
@@ -177,16 +172,23 @@ class AdaptivePath:
             nothing = np.empty(0)
             mean = np.array(self.y_mean)
             return PathPoint(
-                alpha, kept, nothing, self.null_objective, 0.0, 0.0, 1, True, False, mean
+                alpha,
+                kept,
+                nothing,
+                0.5 * self.yy / self.total_weight,
+                0.0,
+                0.0,
+                1,
+                True,
+                False,
+                mean,
             )
 
         def listener():
             return progress(*self._in_full(path, kept))
 
         point = path.at(alpha, None if progress is None else listener)
-        coef = np.zeros(kept.size)
-        coef[point.features] = point.values
-        point.intercept = np.array(path.problem.intercept(coef))
+        point.intercept = np.array(path.problem.intercept(point.dense(kept.size)))
         point.features = kept[point.features]
         return point
 

@@ -224,8 +224,7 @@ class AdaptiveLasso(AdaptiveLassoModel):
                     return ticker.tick("working set", lambda: attributes(*now))
 
                 point = path.at(self.alpha, progress if ticker.active else None)
-        coef = np.zeros(X.shape[1])
-        coef[point.features] = point.values
+        coef = point.dense(X.shape[1])
         for name, value in attributes(coef, point.intercept).items():
             setattr(self, name, value)
         self.objective_, self.dual_gap_ = point.objective, point.dual_gap

@@ -8,7 +8,7 @@ from sparsestat.linear_model._adaptive_lasso import (
     AdaptiveLassoModel,
     adaptive_attributes,
 )
-from sparsestat.linear_model._criteria import price_of_parameter
+from sparsestat.linear_model._criteria import criterion_of_squares
 from sparsestat.linear_model._path import coefficient_matrix
 from sparsestat.linear_model._strength_search import SEARCH_CONSTRAINTS, StrengthSearch
 from sparsestat.utils._sklearn import _fit_context, with_callbacks
@@ -205,20 +205,14 @@ class AdaptiveLassoCV(StrengthSearch, AdaptiveLassoModel):
         return np.stack([row_residuals(point, X, y) ** 2 for point in points], axis=1)
 
     def _criterion_values(self, path, points):
-        n, p = path.total_weight, path.n_features
-        price = price_of_parameter(self.criterion, n, p)
-        # A fit that explains everything must not make the criterion infinitely good.
-        floor = max(np.finfo(float).eps * path.null_objective * 2.0 * n, np.finfo(float).tiny)
-        residuals = [max(path.residual_sum_of_squares(point), floor) for point in points]
-        sizes = np.array([point.features.size for point in points])
-        values = n * np.log(np.array(residuals) / n) + price * sizes
-        if p >= n:
-            values[sizes > max(n / 2, 1)] = np.inf
-        return values
+        residuals = [path.residual_sum_of_squares(point) for point in points]
+        sizes = [point.features.size for point in points]
+        return criterion_of_squares(
+            residuals, sizes, path.total_weight, path.n_features, path.yy, self.criterion
+        )
 
     def _fitted(self, path, point, dtype):
-        coef = np.zeros(path.n_features)
-        coef[point.features] = point.values
+        coef = point.dense(path.n_features)
         return adaptive_attributes(coef, point.intercept, path.initial_coef, dtype)
 
     def _coefficients_of(self, points, X, dtype):

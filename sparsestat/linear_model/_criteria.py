@@ -29,16 +29,42 @@ def fit_statistics(problem, points, l1_ratio, factors, criterion):
         features are no fewer than rows.
     """
     n, p = problem.total_weight, problem.n_features
-    price = price_of_parameter(criterion, n, p)
-    values = np.empty(len(points))
+    residuals = [residual_sum_of_squares(problem, point) for point in points]
+    sizes = [degrees_of_freedom(problem, point, l1_ratio, factors) for point in points]
+    return criterion_of_squares(residuals, sizes, n, p, problem.design.yy, criterion)
+
+
+def criterion_of_squares(residuals, sizes, n, p, yy, criterion):
+    """An information criterion of least squares, for several fits to the same data.
+
+    Parameters
+    ----------
+    residuals : array-like of shape (n_fits,)
+        Weighted residual sums of squares.
+    sizes : array-like of shape (n_fits,)
+        Effective numbers of parameters.
+    n : float
+        Sum of the weights.
+    p : int
+        Number of features.
+    yy : float
+        Weighted sum of squares of the response around its mean.
+    criterion : {"aic", "bic", "ebic"}
+        Which one.
+
+    Returns
+    -------
+    values : ndarray of shape (n_fits,)
+        Infinite where more than half as many parameters as rows are used though features are
+        no fewer than rows.
+    """
+    sizes = np.asarray(sizes, dtype=np.float64)
     # A fit that explains everything must not make the criterion infinitely good.
-    floor = np.finfo(np.float64).eps * problem.design.yy
-    for i, point in enumerate(points):
-        residual = max(residual_sum_of_squares(problem, point), floor)
-        size = degrees_of_freedom(problem, point, l1_ratio, factors)
-        values[i] = n * np.log(max(residual, np.finfo(np.float64).tiny) / n) + price * size
-        if p >= n and size > max(n / 2, 1):
-            values[i] = np.inf
+    floor = max(np.finfo(np.float64).eps * yy, np.finfo(np.float64).tiny)
+    values = n * np.log(np.maximum(residuals, floor) / n)
+    values += price_of_parameter(criterion, n, p) * sizes
+    if p >= n:
+        values[sizes > max(n / 2, 1)] = np.inf
     return values
 
 

@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 from sparsestat.linear_model._base import SparseLinearModel
-from sparsestat.linear_model._criteria import CRITERIA, fit_statistics
+from sparsestat.linear_model._criteria import fit_statistics
 from sparsestat.linear_model._data import canonical_csc, gram_limit, make_problem
 from sparsestat.linear_model._folds import (
     list_folds,
@@ -21,12 +21,13 @@ from sparsestat.linear_model._path import (
     ElasticNetPath,
     alpha_grid,
     coefficient_matrix,
+    stack_coefficients,
     warn_unless_converged,
 )
+from sparsestat.linear_model._strength_search import SEARCH_CONSTRAINTS
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import (
     Interval,
-    StrOptions,
     _fit_context,
     with_callbacks,
 )
@@ -43,17 +44,9 @@ class _ElasticNetCVBase(SparseLinearModel):
     """The search that :class:`LassoCV` and :class:`ElasticNetCV` share."""
 
     _parameter_constraints: dict = {
-        "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "eps": [Interval(Real, 0, 1, closed="neither")],
-        "cv": ["cv_object"],
-        "criterion": [StrOptions({"cv", *CRITERIA})],
-        "selection": [StrOptions({"min", "1se"})],
-        "fit_intercept": ["boolean"],
+        **SEARCH_CONSTRAINTS,
         "penalty_factor": ["array-like", None],
         "positive": ["boolean", "array-like"],
-        "tol": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [Integral, None],
     }
 
     def _l1_ratios(self):
@@ -161,10 +154,7 @@ class _ElasticNetCVBase(SparseLinearModel):
         problem = self._problem(train_X, y[train], train_weights, limits)
         path = self._path(problem, l1_ratio, limits)
         points = [path.at(alpha) for alpha in grid]
-        used = np.unique(np.concatenate([point.features for point in points]))
-        coefs = np.zeros((used.size, len(points)))
-        for column, point in enumerate(points):
-            coefs[np.searchsorted(used, point.features), column] = point.values
+        used, coefs = stack_coefficients([(point.features, point.values) for point in points])
         centred = rows[test][:, used] @ coefs - problem.x_mean[used] @ coefs
         errors = (y[test] - problem.y_mean)[:, None] - centred
         test_weights = None if weights is None else weights[test]
@@ -225,8 +215,7 @@ class _ElasticNetCVBase(SparseLinearModel):
 
 
 def _coefficients(problem, point, n_features, dtype):
-    coef = np.zeros(n_features)
-    coef[point.features] = point.values
+    coef = point.dense(n_features)
     rounded = coef.astype(dtype, copy=False)
     return {
         "coef_": rounded,

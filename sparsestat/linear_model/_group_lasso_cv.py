@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 from sparsestat.linear_model._base import SparseLinearModel
-from sparsestat.linear_model._criteria import price_of_parameter
+from sparsestat.linear_model._criteria import criterion_of_squares
 from sparsestat.linear_model._data import canonical_csc, make_problem
 from sparsestat.linear_model._group_lasso import group_attributes
 from sparsestat.linear_model._group_path import GroupPath
@@ -228,23 +228,15 @@ class GroupLassoCV(StrengthSearch, SparseLinearModel):
 
     def _criterion_values(self, path, points):
         problem = path.problem
-        n, p = problem.total_weight, problem.n_features
-        price = price_of_parameter(self.criterion, n, p)
-        # A fit that explains everything must not make the criterion infinitely good.
-        floor = max(np.finfo(float).eps * problem.design.yy, np.finfo(float).tiny)
-        values = np.empty(len(points))
-        for k, point in enumerate(points):
-            penalty = path.penalty(point)
-            residual = max(2.0 * n * (point.objective - penalty), floor)
-            size = path.degrees_of_freedom(point)
-            values[k] = n * np.log(residual / n) + price * size
-            if p >= n and size > max(n / 2, 1):
-                values[k] = np.inf
-        return values
+        n = problem.total_weight
+        residuals = [2.0 * n * (point.objective - path.penalty(point)) for point in points]
+        sizes = [path.degrees_of_freedom(point) for point in points]
+        return criterion_of_squares(
+            residuals, sizes, n, problem.n_features, problem.design.yy, self.criterion
+        )
 
     def _fitted(self, path, point, dtype):
-        coef = np.zeros(path.problem.n_features)
-        coef[point.features] = point.values
+        coef = point.dense(path.problem.n_features)
         return group_attributes(path.problem, path.indices, path.ptr, coef, dtype)
 
     def _coefficients_of(self, points, X, dtype):

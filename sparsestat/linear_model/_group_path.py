@@ -9,14 +9,14 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sparsestat.linear_model._data import canonical_csc, make_problem
 from sparsestat.linear_model._path import (
     PathPoint,
-    alpha_grid,
     coefficient_matrix,
+    strength_grid,
     warn_unless_converged,
 )
 from sparsestat.utils._column_groups import check_group_weights, check_groups
 from sparsestat.utils._sklearn import Interval, StrOptions, validate_params
 from sparsestat.utils._threads import single_threaded_blas
-from sparsestat.utils._validation import check_alphas, check_frequency_weights
+from sparsestat.utils._validation import check_frequency_weights
 
 
 class GroupPath:
@@ -111,8 +111,7 @@ class GroupPath:
         return float(np.trace(linalg.lstsq(gram + bend, gram)[0]))
 
     def _norms(self, point):
-        coef = np.zeros(self.problem.n_features)
-        coef[point.features] = point.values
+        coef = point.dense(self.problem.n_features)
         squares = np.add.reduceat(coef[self.indices] ** 2, self.ptr[:-1])
         return np.sqrt(squares)
 
@@ -249,10 +248,7 @@ def group_lasso_path(
     with single_threaded_blas():
         problem = make_problem(X, y, weights, fit_intercept=fit_intercept, gram_limit=0)
         path = GroupPath(problem, indices, ptr, relative, tol=tol, max_iter=max_iter)
-        if isinstance(alphas, Integral):
-            grid = alpha_grid(path.alpha_max(), alphas, eps)
-        else:
-            grid = check_alphas(alphas)
+        grid = strength_grid(path, alphas, eps)
         points = [path.at(alpha) for alpha in grid]
     warn_unless_converged(points, tol, problem.tolerance(tol), stacklevel=4)
     return grid, coefficient_matrix(points, X), np.array([point.dual_gap for point in points])

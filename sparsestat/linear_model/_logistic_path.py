@@ -12,14 +12,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sparsestat.linear_model._data import canonical_csc, centre
 from sparsestat.linear_model._path import (
     PathPoint,
-    alpha_grid,
     coefficient_matrix,
+    strength_grid,
     warn_unless_converged,
 )
 from sparsestat.utils._sklearn import Interval, validate_params
 from sparsestat.utils._threads import single_threaded_blas
 from sparsestat.utils._validation import (
-    check_alphas,
     check_frequency_weights,
     check_penalty_factor,
 )
@@ -225,14 +224,19 @@ def encode_classes(y):
 
 def check_class_weights(codes, classes, weights):
     """Refuse weights that leave fewer than two classes."""
-    if weights is not None:
-        present = np.unique(codes[weights > 0.0])
-        if present.size < classes.size:
-            missing = classes[np.setdiff1d(np.arange(classes.size), present)]
-            raise ValueError(
-                "sample_weight and class_weight must leave every class of y some weight, got "
-                f"zeros only for the class {missing.tolist()[0]!r}."
-            )
+    missing = missing_class(codes, classes, weights)
+    if missing is not None:
+        raise ValueError(
+            "sample_weight and class_weight must leave every class of y some weight, got "
+            f"zeros only for the class {missing!r}."
+        )
+
+
+def missing_class(codes, classes, weights):
+    """The first class that no row of positive weight has; None if there is none."""
+    present = np.unique(codes if weights is None else codes[weights > 0.0])
+    missing = classes[np.setdiff1d(np.arange(classes.size), present)]
+    return missing.tolist()[0] if missing.size else None
 
 
 @validate_params(
@@ -353,10 +357,7 @@ def logistic_path(
             X, codes, classes.size, weights, fit_intercept=fit_intercept
         )
         path = LogisticPath(problem, factors, tol=tol, max_iter=max_iter)
-        if isinstance(alphas, Integral):
-            grid = alpha_grid(path.alpha_max(), alphas, eps)
-        else:
-            grid = check_alphas(alphas)
+        grid = strength_grid(path, alphas, eps)
         points = [path.at(alpha) for alpha in grid]
     warn_unless_converged(points, tol, path.required, stacklevel=4, unit="Newton steps")
     intercepts = np.array([point.intercept for point in points]).T

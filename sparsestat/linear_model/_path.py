@@ -44,6 +44,12 @@ class PathPoint:
     stopped: bool
     intercept: np.ndarray | None = None
 
+    def dense(self, n_features):
+        """The coefficients of all features, zeros included."""
+        coef = np.zeros((n_features, *self.values.shape[1:]))
+        coef[self.features] = self.values
+        return coef
+
 
 class ElasticNetPath:
     """Elastic-net solutions of one problem, each started from the one before.
@@ -199,6 +205,25 @@ def alpha_grid(alpha_max, n_alphas, eps):
     return np.geomspace(alpha_max, eps * alpha_max, n_alphas)
 
 
+def strength_grid(path, alphas, eps):
+    """The strengths that a user gave, or as many as were asked for below the path's largest."""
+    if isinstance(alphas, Integral):
+        return alpha_grid(path.alpha_max(), alphas, eps)
+    return check_alphas(alphas)
+
+
+def stack_coefficients(solutions):
+    """The features that any solution uses, and a column of coefficients for each of them.
+
+    A solution is a pair of arrays, its features and their coefficients.
+    """
+    used = np.unique(np.concatenate([features for features, _ in solutions]))
+    coefs = np.zeros((used.size, len(solutions)))
+    for column, (features, values) in enumerate(solutions):
+        coefs[np.searchsorted(used, features), column] = values
+    return used, coefs
+
+
 @validate_params(
     {
         "X": ["array-like", "sparse matrix"],
@@ -329,10 +354,7 @@ def lasso_path(
             gram_limit=gram_limit(PATH_GRAM_LIMIT, factors),
         )
         path = ElasticNetPath(problem, l1_ratio, factors, mask, tol=tol, max_iter=max_iter)
-        if isinstance(alphas, Integral):
-            grid = alpha_grid(path.alpha_max(), alphas, eps)
-        else:
-            grid = check_alphas(alphas)
+        grid = strength_grid(path, alphas, eps)
         points = [path.at(alpha) for alpha in grid]
     warn_unless_converged(points, tol, problem.tolerance(tol), stacklevel=4)
     return grid, coefficient_matrix(points, X), np.array([point.dual_gap for point in points])

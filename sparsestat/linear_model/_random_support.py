@@ -22,7 +22,7 @@ from sparsestat.linear_model._data import (
     canonical_csc,
     make_problem,
 )
-from sparsestat.linear_model._path import ElasticNetPath
+from sparsestat.linear_model._path import ElasticNetPath, stack_coefficients
 from sparsestat.utils._sklearn import Interval, validate_params
 from sparsestat.utils._threads import single_threaded_blas
 from sparsestat.utils._validation import check_frequency_weights
@@ -207,7 +207,7 @@ class ProjectedColumns:
         coefs : ndarray of shape (n_used, n_points)
             Their coefficients.
         """
-        features, coefs = _stack(points)
+        features, coefs = stack_coefficients(points)
         # Coefficients of columns of length one, and those of the probes that go with them.
         coefs *= (self._length / self.distances[features])[:, None]
         probes = self.basis_probes
@@ -259,7 +259,7 @@ class SparseColumns:
 
     def coefficients(self, points):
         """Coefficients of the columns as they were given."""
-        features, coefs = _stack(points)
+        features, coefs = stack_coefficients(points)
         return features, coefs * self._scales[features][:, None]
 
 
@@ -267,15 +267,6 @@ def _open(problem, tol, max_iter):
     n_features = problem.n_features
     positive = np.zeros(n_features, dtype=bool)
     return ElasticNetPath(problem, 1.0, np.ones(n_features), positive, tol=tol, max_iter=max_iter)
-
-
-def _stack(points):
-    """All features that any point uses, and a dense matrix of their coefficients."""
-    features = np.unique(np.concatenate([used for used, _ in points]))
-    coefs = np.zeros((features.size, len(points)))
-    for column, (used, values) in enumerate(points):
-        coefs[np.searchsorted(features, used), column] = values
-    return features, coefs
 
 
 @validate_params(

@@ -310,8 +310,7 @@ class SparseLogisticRegression(SparseLogisticModel):
                     lambda best: logistic_attributes(best[0], best[1], dtype),
                 )
                 point = path.at(self.alpha, progress, polish=True)
-        coef = np.zeros((X.shape[1], n_columns))
-        coef[point.features] = point.values
+        coef = point.dense(X.shape[1])
         for name, value in logistic_attributes(coef, point.intercept, dtype).items():
             setattr(self, name, value)
         self.objective_, self.dual_gap_ = point.objective, point.dual_gap

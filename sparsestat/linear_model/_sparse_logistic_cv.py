@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.extmath import safe_sparse_dot
 
 from sparsestat.linear_model._criteria import price_of_parameter
-from sparsestat.linear_model._logistic_path import LogisticPath, class_coefficients
+from sparsestat.linear_model._logistic_path import LogisticPath, class_coefficients, missing_class
 from sparsestat.linear_model._sparse_logistic import SparseLogisticModel, logistic_attributes
 from sparsestat.linear_model._strength_search import SEARCH_CONSTRAINTS, StrengthSearch
 from sparsestat.utils._sklearn import StrOptions, _fit_context, with_callbacks
@@ -204,12 +204,11 @@ class SparseLogisticRegressionCV(StrengthSearch, SparseLogisticModel):
         return self
 
     def _open_path(self, X, codes, weights, factors):
-        present = np.unique(codes if weights is None else codes[weights > 0.0])
-        if present.size < self.classes_.size:
-            missing = self.classes_[np.setdiff1d(np.arange(self.classes_.size), present)]
+        missing = missing_class(codes, self.classes_, weights)
+        if missing is not None:
             raise ValueError(
-                f"The class {missing.tolist()[0]!r} of y is missing from the training rows of a "
-                "fold; use fewer or stratified folds."
+                f"The class {missing!r} of y is missing from the training rows of a fold; use "
+                "fewer or stratified folds."
             )
         problem = self._problem(X, codes, weights)
         return LogisticPath(problem, factors, tol=self.tol, max_iter=self.max_iter)
@@ -241,8 +240,7 @@ class SparseLogisticRegressionCV(StrengthSearch, SparseLogisticModel):
         return np.array(values)
 
     def _fitted(self, path, point, dtype):
-        coef = np.zeros((path.problem.n_features, point.values.shape[1]))
-        coef[point.features] = point.values
+        coef = point.dense(path.problem.n_features)
         return logistic_attributes(coef, point.intercept, dtype)
 
     def _coefficients_of(self, points, X, dtype):

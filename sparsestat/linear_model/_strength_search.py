@@ -15,11 +15,10 @@ from sparsestat.linear_model._folds import (
     training_rows,
     within_one_standard_error,
 )
-from sparsestat.linear_model._path import alpha_grid, warn_unless_converged
+from sparsestat.linear_model._path import strength_grid, warn_unless_converged
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._sklearn import Interval, StrOptions
 from sparsestat.utils._threads import run_in_threads, single_threaded_blas
-from sparsestat.utils._validation import check_alphas
 
 SEARCH_CONSTRAINTS: dict = {
     "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
@@ -78,10 +77,7 @@ class StrengthSearch:
         with FitTicker(self, context, *given) as ticker:
             with single_threaded_blas():
                 path = self._open_path(X, y, weights, settings)
-                if isinstance(self.alphas, Integral):
-                    grid = alpha_grid(path.alpha_max(), self.alphas, self.eps)
-                else:
-                    grid = check_alphas(self.alphas)
+                grid = strength_grid(path, self.alphas, self.eps)
 
             def run(numbered):
                 number, fold = numbered

@@ -128,13 +128,31 @@ class _RowDesign:
         self._known += 1
         c[:] = self._past_c[slot]
 
+    def estimate(self, c):
+        """Fill c with estimates of all correlations.
+
+        The present residual is projected onto past ones, whose correlations are known; what
+        is left over bounds the error of the estimates by the Cauchy-Schwarz inequality, so
+        that a certificate may use those that are not recomputed.
+
+        Returns
+        -------
+        error : float
+            Bound on the error of an estimate in units of the norm of its column.
+        """
+        # With weights m, r = sum_k m_k r_k + e and X'r = sum_k m_k X'r_k + X'e.
+        known = min(self._known, _REMEMBERED)
+        past = self._past[:known]
+        mix = np.linalg.lstsq(past @ past.T, past @ self.residual, rcond=1e-13)[0]
+        left = self.residual - mix @ past
+        rounding = 1e-14 * np.sqrt(self.yy) * (1.0 + np.abs(mix).sum())
+        np.dot(mix, self._past_c[:known], out=c)
+        return np.sqrt(left @ left) + rounding
+
     def refresh(self, code, params, c, share):
         """Estimate all correlations and recompute those that may exceed ``share`` of the bar.
 
-        The bar is the correlation that a zero coefficient bears.  The present
-        residual is projected onto past ones, whose correlations are known; what is
-        left over bounds the error of the estimates by the Cauchy-Schwarz inequality,
-        so that a certificate may use those that are not recomputed.
+        The bar is the correlation that a zero coefficient bears; see :meth:`estimate`.
 
         Returns
         -------
@@ -143,14 +161,7 @@ class _RowDesign:
         """
         from sparsestat.solvers import _kernels
 
-        # With weights m, r = sum_k m_k r_k + e and X'r = sum_k m_k X'r_k + X'e.
-        known = min(self._known, _REMEMBERED)
-        past = self._past[:known]
-        mix = np.linalg.lstsq(past @ past.T, past @ self.residual, rcond=1e-13)[0]
-        left = self.residual - mix @ past
-        rounding = 1e-14 * np.sqrt(self.yy) * (1.0 + np.abs(mix).sum())
-        error = np.sqrt(left @ left) + rounding
-        np.dot(mix, self._past_c[:known], out=c)
+        error = self.estimate(c)
         count = _kernels.uncertain_features(code, params, c, error, self.norms, share, self._stale)
         if count > _WORTHWHILE * self.n_features:
             self.correlate(c)

@@ -43,9 +43,6 @@ _MAX_GRAM_BYTES = 256e6
 _GRAM_MARGIN = 1.0
 """Working columns, per sample, up to which block descent goes through their Gram matrix."""
 
-_REMEMBERED = 4
-"""Past residuals, with all their correlations, from which those of a new one are estimated."""
-
 _SHARE = 0.99
 """Correlations provably below this share of their threshold are not recomputed."""
 
@@ -101,9 +98,6 @@ class GroupSolver:
         self._last = self._slope = None
         self._bounds = np.empty(self.n_groups)
         kernels.group_norms(design.norms, indices, ptr, self._bounds)
-        self._past = np.zeros((_REMEMBERED, n))
-        self._past_c = np.zeros((_REMEMBERED, indices.size))
-        self._known = 0
         self._c = np.empty(indices.size)
         self._pull = np.empty(self.n_groups)
         self._exact = np.arange(self.n_groups)
@@ -186,27 +180,17 @@ class GroupSolver:
         design.residual[:] = self.residual
         design.correlate(self._c)
         self._c[self._dead] = 0.0
-        slot = self._known % _REMEMBERED
-        self._past[slot], self._past_c[slot] = self.residual, self._c
-        self._known += 1
         kernels.group_norms(self._c, self.indices, self.ptr, self._pull)
         self._exact = np.arange(self.n_groups)
 
     def _refresh(self, thresholds):
         """Estimate the correlations of all groups and recompute those that may matter.
 
-        The present residual is projected onto past ones, whose correlations are known;
-        what is left over bounds the error of the estimates by the Cauchy-Schwarz
-        inequality, so that a certificate may use those that are not recomputed.
+        A certificate may use those that are not recomputed: see the design's ``estimate``.
         """
-        # With weights m, r = sum_k m_k r_k + e and X_g'r = sum_k m_k X_g'r_k + X_g'e.
-        known = min(self._known, _REMEMBERED)
-        past = self._past[:known]
-        mix = np.linalg.lstsq(past @ past.T, past @ self.residual, rcond=1e-13)[0]
-        left = self.residual - mix @ past
-        rounding = 1e-14 * np.sqrt(self.design.yy) * (1.0 + np.abs(mix).sum())
-        error = np.sqrt(left @ left) + rounding
-        np.dot(mix, self._past_c[:known], out=self._c)
+        self.design.residual[:] = self.residual
+        error = self.design.estimate(self._c)
+        self._c[self._dead] = 0.0
         kernels.group_norms(self._c, self.indices, self.ptr, self._pull)
         stale = np.flatnonzero(self._pull + error * self._bounds > _SHARE * thresholds)
         if stale.size > _WORTHWHILE * self.n_groups:
@@ -214,10 +198,8 @@ class GroupSolver:
             return
         if stale.size:
             columns = np.concatenate([self._columns(g) for g in stale])
-            design = self.design
-            design.residual[:] = self.residual
             dots = np.empty(columns.size)
-            design.dots(columns, columns.size, dots)
+            self.design.dots(columns, columns.size, dots)
             dots[self._dead[columns]] = 0.0
             firsts = np.concatenate([[0], np.cumsum(self.ptr[stale + 1] - self.ptr[stale])[:-1]])
             self._pull[stale] = np.sqrt(np.add.reduceat(dots * dots, firsts))
