@@ -19,10 +19,7 @@ import numpy as np
 
 from sparsestat.solvers import _kernels_groups as kernels
 from sparsestat.solvers._group_faces import GramFace, ResidualFace, support_of
-from sparsestat.solvers._working_set import Solution
-
-_LONGEST_STEP = 2.5
-"""Ratio of successive strengths beyond which intermediate ones are solved loosely."""
+from sparsestat.solvers._working_set import Solution, solve_in_steps
 
 _LOOSE = 1e-3
 """Gap of the intermediate solutions, in units of ``||y||^2``."""
@@ -327,24 +324,13 @@ class GroupSolver:
         -------
         Solution
         """
-        n_iter = 0
-        stopped = False
-        ratio = self.ratio() / strength
-        while ratio > _LONGEST_STEP and n_iter < max_iter:
-            factor = 0.5 * ratio
-            loose = max(tol, _LOOSE * self.yy)
-            passed = self._solve_one(factor * strength, loose, max_iter - n_iter, progress)
-            n_iter += passed.n_iter
-            stopped = passed.stopped
-            if stopped:
-                max_iter = n_iter
-                break
-            # A gap within the loose tolerance from the start leaves the correlations as they are.
-            ratio = min(factor, self.ratio() / strength)
-        solution = self._solve_one(strength, tol, max_iter - n_iter, progress)
-        solution.n_iter += n_iter
-        solution.stopped |= stopped
-        return solution
+
+        def solve_one(factor, step, tol, max_iter):
+            return self._solve_one(factor * strength, tol, max_iter, progress)
+
+        return solve_in_steps(
+            solve_one, lambda: self.ratio() / strength, _LOOSE * self.yy, tol, max_iter
+        )
 
     def _solve_one(self, strength, tol, max_iter, progress):
         thresholds = strength * self.factors

@@ -19,16 +19,13 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import expit, softmax, xlogy
 
 from sparsestat.penalties._codes import ELASTIC_NET
-from sparsestat.solvers._working_set import Solution, WorkingSetSolver
+from sparsestat.solvers._working_set import Solution, WorkingSetSolver, solve_in_steps
 
 _LONGEST_MOVE = 1e3
 """By how much a Newton step may want to move a score: beyond, the loss is not quadratic."""
 
 _SMALLEST_CURVATURE = 1e-12
 """Curvature of the loss, relative to the weight, of rows that are explained perfectly."""
-
-_LONGEST_STEP = 2.5
-"""Ratio of successive penalty strengths beyond which intermediate ones are solved loosely."""
 
 _LOOSE = 1e-3
 """Gap of the intermediate solutions relative to the loss of the best constant scores."""
@@ -97,6 +94,7 @@ class LogisticSolver:
                 self.coef[:], self._linear = 0.0, np.zeros_like(Y)
                 self._centre_scores()
         self._norms = self._column_norms()
+        self._now = None
         self._cached = (None, None)
 
     def _column_norms(self):
@@ -237,25 +235,18 @@ class LogisticSolver:
         -------
         Solution
         """
-        correlations = self.correlations()
-        ratio = self.ratio(correlations, thresholds)
-        n_iter, stopped = 0, False
-        while ratio > _LONGEST_STEP and n_iter < max_iter and not stopped:
-            loose = max(tol, _LOOSE * self.null_loss)
-            factor = 0.5 * ratio
-            passed, correlations = self._solve_one(
-                factor * thresholds, correlations, 2.0, loose, max_iter - n_iter, progress
-            )
-            n_iter += passed.n_iter
-            stopped = passed.stopped
-            ratio = min(factor, self.ratio(correlations, thresholds))
-        limit = 0 if stopped else max_iter - n_iter
-        solution, _ = self._solve_one(
-            thresholds, correlations, max(ratio, 1.0), tol, limit, progress
+        self._now = self.correlations()
+
+        def solve_one(factor, ratio, tol, max_iter):
+            return self._solve_one(factor * thresholds, ratio, tol, max_iter, progress)
+
+        return solve_in_steps(
+            solve_one,
+            lambda: self.ratio(self._now, thresholds),
+            _LOOSE * self.null_loss,
+            tol,
+            max_iter,
         )
-        solution.n_iter += n_iter
-        solution.stopped |= stopped
-        return solution
 
     def polish(self, thresholds, solution, tol):
         """Take a solution to the last digits by Newton steps on its support.
@@ -287,9 +278,10 @@ class LogisticSolver:
             return solution
         return replace(solution, primal=better.primal, gap=better.gap)
 
-    def _solve_one(self, thresholds, correlations, ratio, tol, max_iter, progress):
+    def _solve_one(self, thresholds, ratio, tol, max_iter, progress):
         """Minimise, knowing that the last penalty was about ``ratio`` times as strong."""
         n_iter, stopped = 0, False
+        correlations = self._now
         working = self._strong_set(correlations, thresholds, min(ratio, _WIDEST))
         solution = None
         while n_iter < max_iter and not stopped:
@@ -321,7 +313,8 @@ class LogisticSolver:
         solution.n_iter = n_iter
         solution.converged = solution.gap <= tol
         solution.stopped = stopped
-        return solution, correlations
+        self._now = correlations
+        return solution
 
     def _strong_set(self, correlations, thresholds, ratio):
         kept = np.abs(correlations).max(axis=1) >= (2.0 - ratio) * thresholds

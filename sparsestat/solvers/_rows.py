@@ -14,7 +14,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse.linalg import LinearOperator, cg
 
 from sparsestat.solvers import _kernels, _kernels_rows
-from sparsestat.solvers._working_set import Solution
+from sparsestat.solvers._working_set import Solution, solve_in_steps
 
 _EPOCHS = 5
 _BURSTS = 20
@@ -130,24 +130,13 @@ class RowSolver:
         -------
         Solution
         """
-        n_iter = 0
-        stopped = False
-        ratio = self.ratio(thresholds)
-        while ratio > 2.5 and n_iter < max_iter:
-            factor = 0.5 * ratio
-            loose = max(tol, 1e-3 * self.yy)
-            passed = self._solve_one(factor * thresholds, loose, max_iter - n_iter, progress)
-            n_iter += passed.n_iter
-            stopped = passed.stopped
-            if stopped:
-                max_iter = n_iter
-                break
-            # A gap within the loose tolerance from the start leaves the correlations as they are.
-            ratio = min(factor, self.ratio(thresholds))
-        solution = self._solve_one(thresholds, tol, max_iter - n_iter, progress)
-        solution.n_iter += n_iter
-        solution.stopped |= stopped
-        return solution
+
+        def solve_one(factor, step, tol, max_iter):
+            return self._solve_one(factor * thresholds, tol, max_iter, progress)
+
+        return solve_in_steps(
+            solve_one, lambda: self.ratio(thresholds), 1e-3 * self.yy, tol, max_iter
+        )
 
     def objective(self, thresholds):
         """Objective of the present coefficients, for any thresholds."""

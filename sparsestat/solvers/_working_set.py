@@ -79,6 +79,42 @@ class Solution:
     stopped: bool = False
 
 
+def solve_in_steps(solve_one, ratio, loose, tol, max_iter):
+    """Solve at a wanted strength, and before that loosely at stronger ones where it is far off.
+
+    Parameters
+    ----------
+    solve_one : callable
+        ``solve_one(factor, step, tol, max_iter)`` solves at ``factor`` times the wanted
+        strength, knowing that the last one was about ``step`` times as strong.
+    ratio : callable
+        Returns the largest correlation in units of what a zero bears at the wanted strength.
+    loose : float
+        Gap of the intermediate solutions.
+    tol : float
+        Gap of the wanted one.
+    max_iter : int
+        Largest number of iterations in all.
+
+    Returns
+    -------
+    Solution
+    """
+    now = ratio()
+    n_iter, stopped = 0, False
+    while now > _LONGEST_STEP and n_iter < max_iter and not stopped:
+        factor = 0.5 * now
+        passed = solve_one(factor, 2.0, max(tol, loose), max_iter - n_iter)
+        n_iter += passed.n_iter
+        stopped = passed.stopped
+        # A gap within the loose tolerance from the start leaves the correlations as they are.
+        now = min(factor, ratio())
+    solution = solve_one(1.0, max(now, 1.0), tol, 0 if stopped else max_iter - n_iter)
+    solution.n_iter += n_iter
+    solution.stopped |= stopped
+    return solution
+
+
 class WorkingSetSolver:
     """Solve a sequence of penalised least-squares problems on one design.
 
@@ -164,28 +200,15 @@ class WorkingSetSolver:
         Solution
         """
         self._admit_always_active(code, params)
-        ratio = _kernels.largest_ratio(code, params, self._c, self.design.norms, self._exact)
-        n_iter = 0
-        stopped = False
-        while ratio > _LONGEST_STEP:
-            factor = 0.5 * ratio
-            loose = max(tol, _LOOSE * self.design.yy)
-            passed = self._solve_one(
-                code, scaled(code, params, factor), 2.0, loose, max_iter - n_iter, progress
-            )
-            n_iter += passed.n_iter
-            stopped = passed.stopped
-            if stopped or n_iter >= max_iter:
-                max_iter = n_iter
-                break
-            ratio = min(
-                factor,
-                _kernels.largest_ratio(code, params, self._c, self.design.norms, self._exact),
-            )
-        solution = self._solve_one(code, params, max(ratio, 1.0), tol, max_iter - n_iter, progress)
-        solution.n_iter += n_iter
-        solution.stopped |= stopped
-        return solution
+
+        def solve_one(factor, ratio, tol, max_iter):
+            stronger = params if factor == 1.0 else scaled(code, params, factor)
+            return self._solve_one(code, stronger, ratio, tol, max_iter, progress)
+
+        def ratio():
+            return _kernels.largest_ratio(code, params, self._c, self.design.norms, self._exact)
+
+        return solve_in_steps(solve_one, ratio, _LOOSE * self.design.yy, tol, max_iter)
 
     def _solve_one(self, code, params, ratio, tol, max_iter, progress):
         """Minimise, knowing that the last penalty was about ``ratio`` times as strong."""
