@@ -166,7 +166,7 @@ class BlockDescent:
         self._fixed = partition != "variable"
         self._auto = block_size == "auto" and not self._fixed
         # More columns than rows depend on each other, and their Hessian is singular.
-        self._largest = max(1, min(d, y.shape[0] - 1)) if block_size == "auto" else d
+        self._largest = max(1, min(d, n - 1)) if block_size == "auto" else d
         self._size = min(_FIXED_SIZE if block_size == "auto" else block_size, self._largest)
         self._make_work(partition)
         if coef is not None and np.any(coef):
