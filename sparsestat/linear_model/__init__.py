@@ -1,5 +1,6 @@
 """Regression and classification estimators with sparse coefficients."""
 
+from sparsestat.linear_model._adaptive import adaptive_lasso_path
 from sparsestat.linear_model._adaptive_lasso import AdaptiveLasso
 from sparsestat.linear_model._adaptive_lasso_cv import AdaptiveLassoCV
 from sparsestat.linear_model._bcd_regressor import BCDHistory, BCDRegressor
@@ -40,6 +41,7 @@ __all__ = [
     "SparseLogisticRegression",
     "SparseLogisticRegressionCV",
     "ThresholdedOLS",
+    "adaptive_lasso_path",
     "group_lasso_path",
     "lasso_path",
     "logistic_path",

@@ -8,18 +8,34 @@ over coefficients that are zero wherever c is.  A further round takes the soluti
 initial estimate of the next one.
 """
 
+from numbers import Integral, Real
+
 import numpy as np
+from scipy import sparse
 from sklearn.base import clone
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import has_fit_parameter
 
 from sparsestat.linear_model._criteria import fit_statistics
-from sparsestat.linear_model._data import make_problem
+from sparsestat.linear_model._data import canonical_csc, make_problem
 from sparsestat.linear_model._path import (
     PATH_GRAM_LIMIT,
     ElasticNetPath,
     PathPoint,
     alpha_grid,
+    coefficient_matrix,
+    strength_grid,
+    warn_unless_converged,
 )
+from sparsestat.utils._sklearn import HasMethods, Interval, StrOptions, validate_params
+from sparsestat.utils._threads import single_threaded_blas
+from sparsestat.utils._validation import check_frequency_weights
+
+ADAPTIVE_CONSTRAINTS: dict = {
+    "gamma": [Interval(Real, 0, None, closed="neither")],
+    "n_reweight": [Interval(Integral, 1, None, closed="left")],
+    "initial": [StrOptions({"lasso", "ols"}), HasMethods(["fit"])],
+}
 
 _INITIAL_GRID = (100, 1e-3)
 """Number of strengths, and ratio of the smallest to the largest, of the initial lasso."""
@@ -209,3 +225,137 @@ def row_residuals(point, X, y):
     columns = X[:, point.features]
     fitted = columns @ point.values if point.features.size else np.zeros(X.shape[0])
     return y - np.asarray(fitted).ravel() - point.intercept
+
+
+@validate_params(
+    {
+        "X": ["array-like", "sparse matrix"],
+        "y": ["array-like"],
+        "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "eps": [Interval(Real, 0, 1, closed="neither")],
+        **ADAPTIVE_CONSTRAINTS,
+        "fit_intercept": ["boolean"],
+        "sample_weight": ["array-like", Real, None],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    },
+    prefer_skip_nested_validation=False,
+)
+def adaptive_lasso_path(
+    X,
+    y,
+    *,
+    alphas=100,
+    eps=1e-4,
+    gamma=1.0,
+    n_reweight=1,
+    initial="lasso",
+    fit_intercept=False,
+    sample_weight=None,
+    tol=1e-6,
+    max_iter=1000,
+):
+    """Fit adaptive lassos along a descending sequence of penalty strengths.
+
+    Minimises, with an initial estimate c and weights w_i (ones unless given) of sum W::
+
+        1 / (2 W) sum_i w_i (y_i - x_i'b - b0)^2 + alpha * sum_j |b_j| / |c_j|^gamma
+
+    for every alpha. The initial estimate is found once; in the first round every alpha starts
+    from the previous solutions.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        The design. A sparse X is neither densified nor centred explicitly.
+    y : array-like of shape (n_samples,)
+        The response.
+    alphas : int or array-like of shape (n_alphas,), default=100
+        Number of strengths, spaced geometrically, or the strengths themselves.
+    eps : float, default=1e-4
+        Smallest strength of an automatic grid divided by the largest, at which all
+        coefficients are zero.
+    gamma : float, default=1.0
+        Power of the initial coefficients in the penalty, positive.
+    n_reweight : int, default=1
+        Number of rounds; from the second on, the solution of one round is the initial
+        estimate of the next, at every alpha.
+    initial : {"lasso", "ols"} or estimator, default="lasso"
+        The initial estimate: the lasso that the criterion "aic" chooses (see
+        :class:`LassoCV`), least squares, or an estimator with ``fit`` and ``coef_``, which is
+        cloned and fits an intercept if it is set to.
+    fit_intercept : bool, default=False
+        Whether an unpenalised intercept b0 is part of the model. Unlike that of
+        :class:`AdaptiveLasso`, the default is False, as for other path functions, and b0 is
+        not returned.
+    sample_weight : array-like of shape (n_samples,), float or None, default=None
+        How often each row occurs. A given ``initial`` estimator must take them, too.
+    tol : float, default=1e-6
+        Largest duality gap at every alpha, relative to the objective of zero
+        coefficients, ``sum_i w_i (y_i - ybar)^2 / (2 W)``, where ybar is zero without an
+        intercept.
+    max_iter : int, default=1000
+        Largest number of working sets solved per alpha and round.
+
+    Returns
+    -------
+    alphas : ndarray of shape (n_alphas,)
+        The strengths, descending.
+    coefs : ndarray or CSC array of shape (n_features, n_alphas)
+        The coefficients, sparse if X is.
+    dual_gaps : ndarray of shape (n_alphas,)
+        Duality gaps of the last round, in the units of the objective.
+
+    Raises
+    ------
+    ValueError
+        For input that is not finite or of the wrong shape, for strengths that are not
+        positive, and for ``initial="ols"`` with fewer rows than features.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a gap exceeds the tolerance.
+
+    See Also
+    --------
+    AdaptiveLasso : One strength, as an estimator.
+    AdaptiveLassoCV : Chooses one of the strengths.
+    lasso_path : Takes any ``penalty_factor``.
+
+    Notes
+    -----
+    Arrays on a device (CuPy) are not taken.
+
+    References
+    ----------
+    H. Zou (2006). The adaptive lasso and its oracle properties. *Journal of the American
+    Statistical Association* 101(476), 1418-1429.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sparsestat.linear_model import adaptive_lasso_path
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> alphas, coefs, dual_gaps = adaptive_lasso_path(
+    ...     X, y, alphas=[100.0, 1.0], fit_intercept=True
+    ... )
+    >>> (coefs != 0).sum(axis=0)
+    array([3, 7])
+    """
+    X = check_array(X, accept_sparse="csc", dtype=[np.float64, np.float32])
+    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    weights = check_frequency_weights(sample_weight, X)
+    if sparse.issparse(X):
+        X = canonical_csc(X)
+    with single_threaded_blas():
+        path = AdaptivePath(
+            X, y, weights, initial=initial, gamma=gamma, n_reweight=n_reweight,
+            fit_intercept=fit_intercept, tol=tol, max_iter=max_iter,
+        )  # fmt: skip
+        grid = strength_grid(path, alphas, eps)
+        points = [path.at(alpha) for alpha in grid]
+    warn_unless_converged(points, tol, path.required, stacklevel=4)
+    return grid, coefficient_matrix(points, X), np.array([point.dual_gap for point in points])

@@ -6,26 +6,14 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
-from sparsestat.linear_model._adaptive import AdaptivePath
+from sparsestat.linear_model._adaptive import ADAPTIVE_CONSTRAINTS, AdaptivePath
 from sparsestat.linear_model._base import SparseLinearModel, refuse_no_penalty
 from sparsestat.linear_model._data import canonical_csc
 from sparsestat.linear_model._path import warn_unless_converged
 from sparsestat.utils._callbacks import FitTicker
-from sparsestat.utils._sklearn import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    _fit_context,
-    with_callbacks,
-)
+from sparsestat.utils._sklearn import Interval, _fit_context, with_callbacks
 from sparsestat.utils._threads import single_threaded_blas
 from sparsestat.utils._validation import check_frequency_weights
-
-ADAPTIVE_CONSTRAINTS: dict = {
-    "gamma": [Interval(Real, 0, None, closed="neither")],
-    "n_reweight": [Interval(Integral, 1, None, closed="left")],
-    "initial": [StrOptions({"lasso", "ols"}), HasMethods(["fit"])],
-}
 
 
 class AdaptiveLassoModel(SparseLinearModel):
@@ -122,6 +110,7 @@ class AdaptiveLasso(AdaptiveLassoModel):
     See Also
     --------
     AdaptiveLassoCV : Chooses the strength.
+    adaptive_lasso_path : Solutions for many strengths.
     Lasso : Takes any ``penalty_factor``.
 
     Notes

@@ -2,12 +2,8 @@
 
 import numpy as np
 
-from sparsestat.linear_model._adaptive import row_residuals
-from sparsestat.linear_model._adaptive_lasso import (
-    ADAPTIVE_CONSTRAINTS,
-    AdaptiveLassoModel,
-    adaptive_attributes,
-)
+from sparsestat.linear_model._adaptive import ADAPTIVE_CONSTRAINTS, row_residuals
+from sparsestat.linear_model._adaptive_lasso import AdaptiveLassoModel, adaptive_attributes
 from sparsestat.linear_model._criteria import criterion_of_squares
 from sparsestat.linear_model._path import coefficient_matrix
 from sparsestat.linear_model._strength_search import SEARCH_CONSTRAINTS, StrengthSearch
@@ -101,6 +97,7 @@ class AdaptiveLassoCV(StrengthSearch, AdaptiveLassoModel):
     See Also
     --------
     AdaptiveLasso : One strength.
+    adaptive_lasso_path : All strengths, without a choice.
     LassoCV : Without an initial estimate.
     CVDisplay : Plots the errors.
 

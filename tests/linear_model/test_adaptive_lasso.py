@@ -11,7 +11,13 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import KFold
 
 from sparsestat.datasets import make_sparse_regression
-from sparsestat.linear_model import AdaptiveLasso, AdaptiveLassoCV, Lasso, LassoCV
+from sparsestat.linear_model import (
+    AdaptiveLasso,
+    AdaptiveLassoCV,
+    Lasso,
+    LassoCV,
+    adaptive_lasso_path,
+)
 
 from ._witness import witness
 
@@ -188,3 +194,60 @@ def test_threads_and_several_rounds():
     two = AdaptiveLassoCV(alphas=10, n_reweight=2, n_jobs=2).fit(X, y)
     assert_array_equal(one.mse_path_, two.mse_path_)
     assert one.alpha_ <= AdaptiveLassoCV(alphas=10, n_reweight=2, selection="1se").fit(X, y).alpha_
+
+
+@every_design
+@pytest.mark.parametrize("options", [{"n_reweight": 2}, {"gamma": 2.0, "initial": "ols"}])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_path_equals_single_fits(form, options, fit_intercept):
+    X, y, _ = draw(80, 15)
+    weights = np.random.default_rng(0).integers(1, 4, 80)
+    options = options | {"fit_intercept": fit_intercept, "tol": 1e-11}
+    alphas, coefs, gaps = adaptive_lasso_path(
+        form(X), y, alphas=6, eps=1e-3, sample_weight=weights, **options
+    )
+    assert sparse.issparse(coefs) == sparse.issparse(form(X))
+    coefs = coefs.toarray() if sparse.issparse(coefs) else coefs
+    assert_allclose(alphas, alphas[0] * np.geomspace(1.0, 1e-3, 6))
+    assert not np.any(coefs[:, 0])
+    for alpha, coef, gap in zip(alphas, coefs.T, gaps):
+        model = AdaptiveLasso(alpha, **options).fit(form(X), y, sample_weight=weights)
+        assert_allclose(coef, model.coef_, atol=1e-5)
+        assert gap <= 1e-11 * np.average(y**2, weights=weights)
+
+
+def test_path_begins_where_coefficients_vanish():
+    X, y, _ = draw(80, 15)
+    start, _, _ = adaptive_lasso_path(X, y, alphas=1)
+    _, coefs, _ = adaptive_lasso_path(X, y, alphas=[start[0], 0.999 * start[0]])
+    assert np.array_equal(np.any(coefs, axis=0), [False, True])
+
+
+def test_path_is_that_of_the_search():
+    X, y, _ = draw(80, 15)
+    search = AdaptiveLassoCV(alphas=8, criterion="bic").fit(X, y)
+    alphas, coefs, gaps = adaptive_lasso_path(X, y, alphas=8, fit_intercept=True)
+    assert_array_equal(alphas, search.alphas_)
+    assert_array_equal(coefs, search.coef_path_)
+    assert_array_equal(gaps, search.dual_gaps_)
+
+
+def test_path_of_data_that_explain_nothing_and_refusals():
+    X, y, _ = draw(40, 10, 3)
+    _, coefs, gaps = adaptive_lasso_path(X, np.zeros(40), alphas=3)
+    assert not np.any(coefs)
+    assert_array_equal(gaps, 0.0)
+    _, coefs, _ = adaptive_lasso_path(X, y, alphas=[0.1], initial=Lasso(100.0))
+    assert not np.any(coefs)
+    with pytest.raises(ValueError, match="alphas"):
+        adaptive_lasso_path(X, y, alphas=[0.1, 0.0])
+    with pytest.raises(ValueError, match="initial='ols' needs more rows"):
+        adaptive_lasso_path(X[:8], y[:8], initial="ols")
+    with pytest.raises(ValueError, match="inconsistent"):
+        adaptive_lasso_path(X, y[:-1])
+    with pytest.raises(ValueError, match="NaN"):
+        adaptive_lasso_path(np.full((3, 2), np.nan), y[:3])
+    with pytest.raises(TypeError, match="instance of an estimator, got the class Lasso"):
+        adaptive_lasso_path(X, y, initial=Lasso)
+    with pytest.warns(ConvergenceWarning, match="duality gap"):
+        adaptive_lasso_path(*draw(50, 200)[:2], alphas=[1e-7], initial=RidgeCV(), max_iter=1)

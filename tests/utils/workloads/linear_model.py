@@ -56,6 +56,7 @@ for n_samples, n_features in ((60, 8), (20, 60)):
                 ).fit(data, y)  # fmt: skip
     linear_model.RandomSupportRegressor(n_alphas=5, cv=3, random_state=0).fit(X, y)
     linear_model.AdaptiveLasso(0.01, n_reweight=2).fit(X, y)
+    linear_model.adaptive_lasso_path(X, y, alphas=5)
     linear_model.MultiTaskLasso(0.01).fit(X, np.column_stack([y, -y]))
 
 # A working set that shrinks is cleared of the features that left.
