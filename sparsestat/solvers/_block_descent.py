@@ -115,6 +115,9 @@ class BlockDescent:
         Objective of zero coordinates.
     checks : list of (int, float)
         Iterations and the duality gaps after them.
+    clock : list of (int, float)
+        Iterations and the seconds that the preparation and all iterations until then took,
+        computations of the gap not included.
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class BlockDescent:
         coef=None,
         record=False,
     ):
+        before = time.perf_counter()
         self.n_samples, self.n_features = n, d = X.shape
         self.is_smooth = not np.any(thresholds) and not np.any(positive)
         check_combination(partition, rule, update, self.is_smooth)
@@ -175,6 +179,7 @@ class BlockDescent:
         self._record = record
         self._chunks = []
         self.checks = []
+        self.clock = [(0, time.perf_counter() - before)]
 
     # --- setting up ---------------------------------------------------------------------
 
@@ -421,7 +426,9 @@ class BlockDescent:
             count = _kernels_blocks.descend(
                 self.columns, self.state, self.work, uniforms, self._size, record
             )
-            self._batch = _next_batch(batch, time.perf_counter() - before)
+            seconds = time.perf_counter() - before
+            self._batch = _next_batch(batch, seconds)
+            self.clock.append((self.n_iter, self.clock[-1][1] + seconds))
             if self._record and count:
                 self._chunks.append([values[:count] for values in record])
             done += count

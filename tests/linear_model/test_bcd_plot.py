@@ -79,5 +79,43 @@ def test_refusals():
     pipeline = make_pipeline(StandardScaler(), BCDRegressor(0.1, track=True)).fit(X, y)
     with pytest.raises(TypeError, match="last step"):
         BlockDescentDisplay.from_estimator(pipeline)
-    with pytest.raises(ValueError, match="'iterations' or 'work'"):
+    with pytest.raises(ValueError, match="'iterations', 'work' or 'time'"):
         BlockDescentDisplay.from_estimator(pipeline[-1], against="seconds")
+
+
+def test_time():
+    X, y = make_data(40, 20)
+    models = {
+        rule: BCDRegressor(0.1, rule=rule, update="pg", block_size=3, random_state=0)
+        for rule in ("gsq", "random")
+    }
+    display = BlockDescentDisplay.from_timed_fits(models, X, y)
+    assert not any(hasattr(model, "coef_") or model.track for model in models.values())
+    for history, seconds, model in zip(display.histories, display.seconds, fits().values()):
+        assert_array_equal(history.objective, model.history_.objective)
+        assert seconds.shape == history.objective.shape
+        assert seconds[0] > 0.0
+        assert np.all(np.diff(seconds) > 0.0)
+    for line, seconds in zip(display.lines_, display.seconds):
+        assert_array_equal(line.get_xdata(), seconds[: len(line.get_xdata())])
+    assert display.ax_.get_xlabel() == "seconds"
+    assert display.plot(against="work").ax_.get_xlabel() == "multiplications"
+    weights = np.arange(40) % 3
+    weighted = BlockDescentDisplay.from_timed_fits(
+        models, X, y, sample_weight=weights, against="iterations", minimum=0.0
+    )
+    expected = BCDRegressor(0.1, rule="gsq", update="pg", block_size=3, track=True)
+    expected.fit(X, y, sample_weight=weights)
+    assert_array_equal(weighted.lines_[0].get_ydata(), expected.history_.objective)
+
+
+def test_no_fitted_attribute_holds_seconds():
+    X, y = make_data(20, 4)
+    model = BCDRegressor(0.1, track=True).fit(X, y)
+    assert not any("time" in name or "second" in name or "clock" in name for name in vars(model))
+    with pytest.raises(ValueError, match="from_timed_fits"):
+        BlockDescentDisplay.from_estimator(model, against="time")
+    with pytest.raises(TypeError, match="must be BCDRegressor, got a Lasso"):
+        BlockDescentDisplay.from_timed_fits({"lasso": Lasso(0.1)}, X, y)
+    with pytest.raises(TypeError, match="at least one"):
+        BlockDescentDisplay.from_timed_fits({}, X, y)
