@@ -110,10 +110,10 @@ def bic_node(node, row, limit, extra, exclude, shared, problem, fit, work):
         for k in range(d):
             if k != node and rules[node, k] & REQUIRED:
                 state[k] = 3
-    a = 0
+    a = np.int64(0)
     q = S[node, node]
     for _ in range(2 * d + 10):
-        a = 0
+        a = np.int64(0)
         q = S[node, node]
         for k in range(d):
             c[k] = S[node, k]
@@ -123,7 +123,7 @@ def bic_node(node, row, limit, extra, exclude, shared, problem, fit, work):
                 q -= _append(k, a, S, work, c, v)
                 a += 1
         while True:
-            best, gain = -1, 0.0
+            best, gain = np.int64(-1), 0.0
             for k in range(d):
                 if (
                     state[k] == 0

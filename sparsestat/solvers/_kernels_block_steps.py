@@ -225,7 +225,7 @@ def face_step(pair, m, vectors, members):
     """Newton's step for the coordinates that are not zero, up to the first that becomes zero."""
     H, L, thresholds, positive = pair[0], pair[1], vectors[1], vectors[2]
     new, q, right, out = vectors[5], vectors[7], vectors[0], vectors[6]
-    size = 0
+    size = np.int64(0)
     for k in range(m):
         if new[k] != 0.0 and H[k, k] > 0.0:
             members[size] = k
@@ -260,7 +260,7 @@ def two_metric_direction(pair, m, vectors, lists):
     largest = 0.0
     for k in range(m):
         largest = max(largest, abs(x[k]))
-    size = 0
+    size = np.int64(0)
     for k in range(m):
         direction[k] = 0.0
         side = POSITIVE

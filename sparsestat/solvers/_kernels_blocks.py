@@ -266,7 +266,7 @@ def move(columns, state, work, m, weight):
     new, deltas = work.vectors[5], work.vectors[6]
     block = work.lists[BLOCK]
     is_greedy = state.counts[RULE] < RANDOM
-    moving = 0
+    moving = np.int64(0)
     shift = 0.0
     for k in range(m):
         j = block[k]
@@ -296,7 +296,7 @@ def move(columns, state, work, m, weight):
         if not is_greedy:
             return
         if work.grams.shape[0] > 0:
-            kept = 0
+            kept = np.int64(0)
             for k in range(moving):
                 place = work.places[PLACE, block[k]]
                 if place >= 0:

@@ -260,7 +260,7 @@ def kernel_sweep(K, row_scale, column_scale, a, relaxation, columns):
     """
     error = 0.0
     n = a.shape[0]
-    i = 0
+    i = np.int64(0)
     while i + 4 <= n:
         sums = four_dots(K, i, column_scale)
         for k in range(4):
@@ -340,7 +340,7 @@ def normalised_plan(
 def row_coupling(P, inverse_a, z, products, out):
     """Add P' diag(inverse_a) P z to ``out``; ``products`` gets diag(inverse_a) P z."""
     n = P.shape[0]
-    i = 0
+    i = np.int64(0)
     while i + 4 <= n:
         sums = four_dots(P, i, z)
         for k in range(4):

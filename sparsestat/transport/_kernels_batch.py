@@ -110,7 +110,7 @@ def _kernel_sweep(K, a, b, omega, row_scale, column_scale, columns):
     error = 0.0
     for j in range(m):
         columns[j] = 0.0
-    i = 0
+    i = np.int64(0)
     while i + 4 <= n:
         s0, s1, s2, s3 = four_dots(K, i, column_scale)
         error += _rescale(s0, a[i], omega, row_scale, i)
