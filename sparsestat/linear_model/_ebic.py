@@ -34,6 +34,8 @@ def eliminate_backward(columns, response, n_samples, n_features):
         Positions of the columns of the best set, increasing.
     coef : ndarray of shape (n_kept,)
         Their least-squares coefficients.
+    criterion : float
+        The smallest criterion.
     """
     norms = np.linalg.norm(columns, axis=0)
     alive = np.flatnonzero(norms > 0.0)
@@ -45,14 +47,15 @@ def eliminate_backward(columns, response, n_samples, n_features):
             break
         sound = np.concatenate([sound, np.zeros(unit.shape[1] - sound.size, dtype=bool)])
         alive, unit = alive[sound], unit[:, sound]
-    kept = alive[_best_set(Q, R, response, n_samples, n_features)]
+    best, criterion = _best_set(Q, R, response, n_samples, n_features)
+    kept = alive[best]
     coef = linalg.lstsq(columns[:, kept] / norms[kept], response, cond=_PIVOT)[0] / norms[kept]
     order = np.argsort(kept)
-    return kept[order], coef[order]
+    return kept[order], coef[order], criterion
 
 
 def _best_set(Q, R, response, n_samples, n_features):
-    """Positions in the best of the nested sets that elimination visits."""
+    """Positions in the best of the nested sets that elimination visits, and its criterion."""
     size = R.shape[1]
     price = price_of_parameter("ebic", n_samples, n_features)
     projected = Q.T @ response
@@ -71,7 +74,7 @@ def _best_set(Q, R, response, n_samples, n_features):
         if value < best_value:
             best, best_value = alive, value
         if alive.size == 0:
-            return best
+            return best, best_value
         variances = np.einsum("ij,ij->i", rows, rows)
         losses = coef**2 / variances
         weakest = int(np.argmin(losses))

@@ -19,8 +19,8 @@ class ProbesDisplay:
         Mean errors, by what becomes of the Lasso's solution.
     standard_errors : dict of str to ndarray of shape (n_counts,)
         Standard errors of these means, with the same keys.
-    chosen : tuple of (str, int) or None, default=None
-        Key and number of probes of what was chosen.
+    chosen : tuple of (int, float) or None, default=None
+        Number of probes and mean error of what was chosen.
     plain_lasso_score : float or None, default=None
         Error of the Lasso without probes.
 
@@ -112,7 +112,7 @@ class ProbesDisplay:
             n_probes=counts,
             scores=scores,
             standard_errors=standard_errors,
-            chosen=(estimator.refit_ or "none", estimator.n_probes_),
+            chosen=(estimator.n_probes_, estimator.cv_score_),
             plain_lasso_score=None if np.isnan(lasso) else lasso,
         )
         return display.plot(ax=ax)
@@ -150,10 +150,9 @@ class ProbesDisplay:
                 self.plain_lasso_score, color="0.5", lw=1.2, ls="--", label="Lasso, no probes"
             )
         if self.chosen is not None:
-            kind, count = self.chosen
-            score = np.asarray(self.scores[kind])[counts == count]
+            count, score = self.chosen
             (self.chosen_line_,) = ax.plot(
-                [count], score, marker="o", ms=12, mfc="none", mec="k", mew=1.4, ls="none",
+                [count], [score], marker="o", ms=12, mfc="none", mec="k", mew=1.4, ls="none",
                 label="chosen",
             )  # fmt: skip
         ax.set_yscale("log")

@@ -1,7 +1,7 @@
 """Lasso beside the span of random columns, for designs on which the Lasso itself fails."""
 
-from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -30,15 +30,23 @@ _AROUND = (-0.15, -0.075, 0.0, 0.075, 0.15)
 """Places around the best strength, as shares of the grid, at which second fits are tried."""
 
 
-@dataclass
-class _Choice:
-    """What is fitted to all data."""
+class _Choice(NamedTuple):
+    """What is fitted to all data.
+
+    Parameters
+    ----------
+    draw, row : int
+        Which permutation, and which of the numbers of probes.
+    columns : ndarray of int
+        Which strengths; several if the criterion of second fits is to choose.
+    second : bool
+        Whether there is a second fit.
+    """
 
     draw: int
     row: int
-    column: int
+    columns: np.ndarray
     second: bool
-    score: float = np.nan
 
 
 class RandomSupportRegressor(SparseLinearModel):
@@ -76,7 +84,8 @@ class RandomSupportRegressor(SparseLinearModel):
         What becomes of the Lasso's solution. None leaves it as it is. ``"ebic"`` starts from
         its features (at most half as many as rows) and drops one after another; of the sets
         on the way that with the smallest extended Bayesian information criterion gets its
-        least-squares coefficients. ``"cv"`` lets the folds decide between the two.
+        least-squares coefficients. With several strengths the criterion also chooses among
+        these. ``"cv"`` lets the folds decide between None and ``"ebic"``.
     n_draws : int, default=1
         Number of permutations whose beginnings are tried as probes; cross-validation chooses.
     fit_intercept : bool, default=True
@@ -124,6 +133,7 @@ class RandomSupportRegressor(SparseLinearModel):
         One entry for each candidate: its ``"draw"``, ``"n_probes"``, ``"alpha"`` and
         ``"refit"`` (``"ebic"`` or ``"none"``), and ``"mean"`` and ``"std"``, the mean over
         the folds of the mean squared error on the rows left out, and its standard error.
+        The strength of a second fit is NaN, since the criterion chooses one for each fold.
         Empty arrays if there was nothing to choose.
     cv_score_ : float
         The mean error of what was chosen; NaN if there was nothing to choose.
@@ -169,8 +179,10 @@ class RandomSupportRegressor(SparseLinearModel):
 
     Means, norms, spans and factors are computed for the training rows of every fold alone;
     the permutation, and the grid of strengths for each number of probes, are those of all
-    data. Second fits are tried at five strengths around the best one for each number
-    of probes.
+    data. Second fits start from the solutions at five strengths around the best one for each
+    number of probes. Many sets of nearly dependent columns predict alike; the folds tell them
+    apart less well than the criterion does, which therefore chooses one of the five on the
+    training rows of each fold. The folds choose the number of probes.
 
     NumPy arrays, DataFrames and sparse matrices are taken; device arrays are not. Callbacks
     tick for every number of probes of every fold, or for every working set if there is
@@ -315,7 +327,7 @@ class RandomSupportRegressor(SparseLinearModel):
                 ]
                 choice = self._search(folds, orders, counts, grids, dtype, ticker)
             else:
-                folds, choice = [], _Choice(0, 0, 0, self.refit == "ebic")
+                folds, choice = [], _Choice(0, 0, np.array([0]), self.refit == "ebic")
                 self._store_results([], [])
             order = orders[choice.draw]
             count, grid = int(counts[choice.row]), grids[choice.draw][choice.row]
@@ -404,7 +416,8 @@ class RandomSupportRegressor(SparseLinearModel):
         mean, deviation = summarise_folds(np.moveaxis(first.reshape(*shape, -1), 1, -1))
         draws, rows, columns = np.indices(mean.shape)
         table = [(draws, counts[rows], _pick(grids, draws, rows, columns), "none", mean, deviation)]
-        places = [(draws, rows, columns, mean)]
+        draw, row, column = np.unravel_index(np.argmin(mean), mean.shape)
+        choice, score = _Choice(draw, row, np.array([column]), False), mean.min()
         if self.refit is not None:
             size = mean.shape[-1]
             steps = np.round(np.array(_AROUND) * size).astype(np.int64)
@@ -415,20 +428,14 @@ class RandomSupportRegressor(SparseLinearModel):
                 return folds[draw][index].run_second(around[draw])
 
             second = np.array(run_in_threads(run_second, jobs, self.n_jobs))
-            again, spread = summarise_folds(np.moveaxis(second.reshape(*shape, -1), 1, -1))
-            draws, rows, _ = np.indices(around.shape)
-            table.append(
-                (draws, counts[rows], _pick(grids, draws, rows, around), "ebic", again, spread)
-            )
-            places.append((draws, rows, around, again))
+            again, spread = summarise_folds(np.moveaxis(second.reshape(shape), 1, -1))
+            draws, rows = np.indices(again.shape)
+            table.append((draws, counts[rows], np.nan, "ebic", again, spread))
+            if self.refit == "ebic" or again.min() < score:
+                draw, row = np.unravel_index(np.argmin(again), again.shape)
+                choice, score = _Choice(draw, row, np.unique(around[draw, row]), True), again.min()
         self._store_results(table, counts)
-        best = [values.min() for *_, values in places]
-        kind = len(best) - 1 if self.refit == "ebic" else int(np.argmin(best))
-        *where, values = places[kind]
-        at = np.unravel_index(np.argmin(values), values.shape)
-        draw, row, column = (int(axis[at]) for axis in where)
-        choice = _Choice(draw, row, column, kind == 1, float(values[at]))
-        self.cv_score_ = choice.score
+        self.cv_score_ = float(score)
         return choice
 
     def _store_results(self, table, counts):
@@ -466,22 +473,17 @@ class RandomSupportRegressor(SparseLinearModel):
             settings, X, y, weights, order, [count], [grid],
             progress=None if ticker is None else progress,
         )  # fmt: skip
-        features, coefs = fit.features, fit.coefs[:, choice.column]
-        x_mean = fit.x_mean
+        position = choice.columns[0]
+        features, coefs, x_mean = fit.features, fit.coefs[:, position], fit.x_mean
         if choice.second:
-            features, coefs, x_mean = second_fit(
-                settings,
-                lambda chosen: dense_columns(X, chosen),
-                y,
-                weights,
-                fit,
-                choice.column,
-                n_features,
-            )
+            features, coefs, x_mean, position, _ = second_fit(
+                settings, lambda used: dense_columns(X, used), y, weights, fit,
+                choice.columns, n_features,
+            )  # fmt: skip
         fitted = _attributes(features, coefs, x_mean, fit.y_mean, n_features, dtype)
         for name, value in fitted.items():
             setattr(self, name, value)
-        point = fit.points[choice.column]
+        point = fit.points[position]
         self.probes_, self.n_probes_, self.rank_ = order[:count].copy(), count, fit.rank
         self.penalty_factor_ = fit.penalty_factor
         self.alpha_, self.refit_ = float(point.alpha), "ebic" if choice.second else None

@@ -1,6 +1,7 @@
 """Paths beside random probes on all rows or on a fold, their errors, and second fits."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -158,8 +159,32 @@ def fit_paths(settings, X, y, weights, order, counts, grids, *, report=None, pro
     return fits
 
 
-def second_fit(settings, columns_of, y, weights, fit, position, n_features):
-    """Backward elimination among the features of one solution.
+class SecondFit(NamedTuple):
+    """Least squares on the features that backward elimination keeps.
+
+    Parameters
+    ----------
+    features : ndarray of int
+        What is kept.
+    coefs : ndarray of shape (n_kept,)
+        Least-squares coefficients.
+    x_mean : ndarray of shape (n_kept,)
+        Means of the features.
+    position : int
+        Which solution of the path gave the candidates.
+    criterion : float
+        Extended Bayesian information criterion, comparable between fits to the same rows.
+    """
+
+    features: np.ndarray
+    coefs: np.ndarray
+    x_mean: np.ndarray
+    position: int
+    criterion: float
+
+
+def second_fit(settings, columns_of, y, weights, fit, positions, n_features):
+    """Backward elimination among the features of several solutions of one path.
 
     Parameters
     ----------
@@ -173,31 +198,33 @@ def second_fit(settings, columns_of, y, weights, fit, position, n_features):
         Their frequencies.
     fit : ProbeFit
         What was learned from the same rows.
-    position : int
-        Which of its solutions gives the candidates.
+    positions : ndarray of int
+        Which of its solutions give the candidates, each in its turn.
     n_features : int
         Number of features that they were chosen from.
 
     Returns
     -------
-    features : ndarray of int
-        What is kept.
-    coefs : ndarray of shape (n_kept,)
-        Least-squares coefficients.
-    x_mean : ndarray of shape (n_kept,)
-        Means of the features.
+    second : SecondFit
+        That with the smallest criterion.
     """
-    effects = np.abs(fit.coefs[:, position]) * fit.sizes
     total = y.size if weights is None else float(weights.sum())
-    candidates = np.flatnonzero(effects)
-    # More parameters than half the rows would leave too little to judge them by.
-    ranked = candidates[np.argsort(-effects[candidates], kind="stable")][: int(total / 2)]
-    if ranked.size == 0:
-        return fit.features[ranked], np.empty(0), np.empty(0)
-    chosen = columns_of(fit.features[ranked])
-    data = make_problem(chosen, y, weights, fit_intercept=settings.fit_intercept, gram_limit=0)
-    kept, coefs = eliminate_backward(data.design.X, data.design.y, total, n_features)
-    return fit.features[ranked[kept]], coefs, data.x_mean[kept]
+
+    def eliminate(position):
+        effects = np.abs(fit.coefs[:, position]) * fit.sizes
+        candidates = np.flatnonzero(effects)
+        # More parameters than half the rows would leave too little to judge them by.
+        ranked = candidates[np.argsort(-effects[candidates], kind="stable")][: int(total / 2)]
+        # The criterion of no columns at all is that of a column that explains nothing.
+        chosen = columns_of(fit.features[ranked]) if ranked.size else np.zeros((y.size, 1))
+        data = make_problem(chosen, y, weights, fit_intercept=settings.fit_intercept, gram_limit=0)
+        kept, coefs, criterion = eliminate_backward(
+            data.design.X, data.design.y, total, n_features
+        )  # fmt: skip
+        features = fit.features[ranked[kept]]
+        return SecondFit(features, coefs, data.x_mean[kept], position, criterion)
+
+    return min(map(eliminate, positions), key=lambda one: one.criterion)
 
 
 def dense_columns(X, features, rows=slice(None)):
@@ -247,31 +274,31 @@ class Fold:
         Parameters
         ----------
         positions : ndarray of int of shape (n_counts, n_strengths)
-            Which solutions give the candidates, for each number of probes.
+            Which solutions give the candidates, for each number of probes. The criterion
+            chooses among them on the rows to learn from.
 
         Returns
         -------
-        errors : ndarray of shape (n_counts, n_strengths)
+        errors : ndarray of shape (n_counts,)
         """
         X, y, weights = self._data
         weights = None if weights is None else weights[self._train]
-        errors = np.empty(positions.shape)
-        for row, (fit, places) in enumerate(zip(self.fits, positions)):
-            for column, position in enumerate(places):
-                features, coefs, x_mean = second_fit(
-                    self._settings,
-                    lambda chosen: dense_columns(X, chosen, self._train),
-                    y[self._train],
-                    weights,
-                    fit,
-                    position,
-                    X.shape[1],
-                )
-                predicted = predict_centred(
-                    self._test_X, features, coefs[:, None], x_mean, fit.y_mean
-                )
-                errors[row, column] = self._errors(predicted)[0]
-        return errors
+        errors = []
+        for fit, places in zip(self.fits, positions):
+            second = second_fit(
+                self._settings,
+                lambda chosen: dense_columns(X, chosen, self._train),
+                y[self._train],
+                weights,
+                fit,
+                places,
+                X.shape[1],
+            )
+            predicted = predict_centred(
+                self._test_X, second.features, second.coefs[:, None], second.x_mean, fit.y_mean
+            )
+            errors.append(self._errors(predicted)[0])
+        return np.array(errors)
 
     def _errors(self, predicted):
         return mean_errors((self._test_y[:, None] - predicted) ** 2, self._test_weights)

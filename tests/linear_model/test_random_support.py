@@ -224,11 +224,12 @@ def test_elimination_minimises_the_criterion_along_its_way():
     rng = np.random.default_rng(9)
     X = rng.standard_normal((40, 7)) * np.array([1.0, 5.0, 0.1, 1.0, 1.0, 2.0, 1.0])
     y = 2.0 * X[:, 1] + 30.0 * X[:, 2] + rng.standard_normal(40)
-    kept, coef = eliminate_backward(X, y, 40, 50)
+    kept, coef, criterion = eliminate_backward(X, y, 40, 50)
     # Columns are nearly orthogonal, so that the best set on the way is the best of all sets.
     subsets = [s for size in range(8) for s in itertools.combinations(range(7), size)]
     best = min(subsets, key=lambda s: _criterion(X, y, s, 40, 50))
     np.testing.assert_array_equal(kept, best)
+    assert criterion == pytest.approx(_criterion(X, y, best, 40, 50), rel=1e-12)
     np.testing.assert_allclose(coef, np.linalg.lstsq(X[:, kept], y)[0], rtol=1e-10)
 
 
@@ -244,7 +245,7 @@ def test_elimination_drops_the_smallest_t_statistic():
                   for i in range(len(alive))]  # fmt: skip
         alive.pop(int(np.argmin(losses)))
     expected = min(values, key=values.get)
-    kept, _ = eliminate_backward(columns, y, 60, 30)
+    kept, _, _ = eliminate_backward(columns, y, 60, 30)
     np.testing.assert_array_equal(kept, expected)
 
 
@@ -253,14 +254,15 @@ def test_elimination_survives_dependent_columns():
     X = rng.standard_normal((12, 3))
     y = X[:, 0] + 0.1 * rng.standard_normal(12)
     X = np.column_stack([X[:, 0], X[:, 0], np.zeros(12), X[:, 1], X[:, 0] + X[:, 1], X[:, 2]])
-    kept, coef = eliminate_backward(X, y, 12, 6)
+    kept, coef, _ = eliminate_backward(X, y, 12, 6)
     np.testing.assert_array_equal(kept, [0])
     assert coef[0] == pytest.approx(1.0, abs=0.2)
     wide = rng.standard_normal((5, 9))
-    kept, coef = eliminate_backward(wide, wide[:, 0], 5, 9)
+    kept, coef, _ = eliminate_backward(wide, wide[:, 0], 5, 9)
     assert np.linalg.norm(wide[:, kept] @ coef - wide[:, 0]) < 1e-10
     for columns in (np.empty((5, 0)), np.zeros((5, 2))):
-        kept, coef = eliminate_backward(columns, np.ones(5), 5, 2)
+        kept, coef, criterion = eliminate_backward(columns, np.full(5, 3.0), 5, 2)
         assert kept.size == coef.size == 0
-    kept, _ = eliminate_backward(wide, np.zeros(5), 5, 9)
+        assert criterion == pytest.approx(5 * np.log(9.0))
+    kept, _, _ = eliminate_backward(wide, np.zeros(5), 5, 9)
     assert kept.size == 0

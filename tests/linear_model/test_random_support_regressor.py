@@ -114,17 +114,23 @@ def test_probes_beat_the_lasso_where_columns_nearly_depend_on_each_other():
     assert np.median(ratios) < 0.5
 
 
-def test_results_name_what_was_chosen(fitted):
-    results = fitted.cv_results_
-    assert {len(values) for values in results.values()} == {len(results["mean"])}
-    assert set(results["n_probes"].tolist()) == {0, 4, 9, 18, 30}
-    best = np.argmin(results["mean"])
-    assert results["mean"][best] == fitted.cv_score_
-    assert results["n_probes"][best] == fitted.n_probes_
-    assert results["alpha"][best] == fitted.alpha_
-    assert results["refit"][best] == (fitted.refit_ or "none")
-    plain = (results["n_probes"] == 0) & (results["refit"] == "none")
-    assert results["mean"][plain].min() == fitted.plain_lasso_score_
+def test_results_name_what_was_chosen(nested, fitted):
+    lasso = RandomSupportRegressor(random_state=3, refit=None).fit(nested.data, nested.target)
+    for model in (fitted, lasso):
+        results = model.cv_results_
+        assert {len(values) for values in results.values()} == {len(results["mean"])}
+        assert set(results["n_probes"].tolist()) == {0, 4, 9, 18, 30}
+        best = np.argmin(results["mean"])
+        assert results["mean"][best] == model.cv_score_
+        assert results["n_probes"][best] == model.n_probes_
+        assert results["refit"][best] == (model.refit_ or "none")
+        plain = (results["n_probes"] == 0) & (results["refit"] == "none")
+        assert results["mean"][plain].min() == model.plain_lasso_score_
+    assert results["alpha"][best] == lasso.alpha_
+    assert fitted.refit_ == "ebic" and fitted.alpha_ in fitted.alphas_
+    np.testing.assert_array_equal(
+        np.isnan(fitted.cv_results_["alpha"]), fitted.cv_results_["refit"] == "ebic"
+    )
 
 
 def test_scores_are_those_of_models_fitted_to_each_fold(nested):
@@ -134,17 +140,37 @@ def test_scores_are_those_of_models_fitted_to_each_fold(nested):
         [0, 6], cv=splits, refit="ebic", n_alphas=12, tol=1e-9, random_state=1
     ).fit(X, y)
     results = model.cv_results_
-    for entry in np.flatnonzero(results["n_probes"] == 6)[[3, -1]]:
-        second = results["refit"][entry] == "ebic"
-        scores = []
-        for train, test in splits:
-            single = RandomSupportRegressor(
-                6, float(results["alpha"][entry]), refit="ebic" if second else None, tol=1e-9,
-                random_state=1,
-            ).fit(X[train], y[train])  # fmt: skip
-            scores.append(np.mean((single.predict(X[test]) - y[test]) ** 2))
+
+    def single(alpha, refit, rows):
+        one = RandomSupportRegressor(6, float(alpha), refit=refit, tol=1e-9, random_state=1)
+        return one.fit(X[rows], y[rows])
+
+    def chosen(alphas, rows):
+        """The second fit of the smallest criterion."""
+        fits = [single(alpha, "ebic", rows) for alpha in alphas]
+        criteria = []
+        for fit in fits:
+            squares = np.sum((y[rows] - fit.predict(X[rows])) ** 2)
+            price = np.log(rows.size) + 2 * np.log(80)
+            criteria.append(rows.size * np.log(squares / rows.size) + price * fit.support_.sum())
+        return fits[int(np.argmin(criteria))]
+
+    lassos = np.flatnonzero((results["n_probes"] == 6) & (results["refit"] == "none"))
+    (second,) = np.flatnonzero((results["n_probes"] == 6) & (results["refit"] == "ebic"))
+    best = int(np.argmin(results["mean"][lassos]))
+    around = results["alpha"][lassos][np.clip(best + np.arange(-2, 3), 0, 11)]
+    models = {
+        lassos[3]: [single(results["alpha"][lassos[3]], None, train) for train, _ in splits],
+        second: [chosen(around, train) for train, _ in splits],
+    }
+    for entry, fits in models.items():
+        scores = [
+            np.mean((f.predict(X[test]) - y[test]) ** 2) for f, (_, test) in zip(fits, splits)
+        ]
         assert np.mean(scores) == pytest.approx(results["mean"][entry], rel=1e-3)
         assert np.std(scores, ddof=1) / 2 == pytest.approx(results["std"][entry], rel=2e-3)
+    assert model.n_probes_ == 6
+    np.testing.assert_allclose(model.coef_, chosen(around, np.arange(120)).coef_, rtol=1e-6)
 
 
 def test_left_out_rows_teach_nothing(nested):
@@ -389,7 +415,7 @@ def test_ticks_for_every_number_of_probes_of_every_fold(nested):
     np.testing.assert_array_equal(model.coef_, silent.coef_)
     # The last solution of a path is that of the smallest strength, on the fold's rows.
     train, _ = next(KFold(3).split(nested.data))
-    alpha = model.cv_results_["alpha"][model.cv_results_["n_probes"] == 0].min()
+    alpha = np.nanmin(model.cv_results_["alpha"][model.cv_results_["n_probes"] == 0])
     single = RandomSupportRegressor(0, alpha, refit=None, tol=1e-9)
     single.fit(nested.data[train], nested.target[train])
     predicted = recorder.iterates[0].predict(nested.data[train])
