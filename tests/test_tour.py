@@ -96,10 +96,11 @@ def test_report_is_complete_and_needs_no_network(tour):
     assert "link" not in page.tags
     assert "@import" not in html
     assert "url(" not in html
-    # Path, cross-validation, digits, a graph and its bootstrap, scanners and colours, and the
-    # proteins and the flights where they are installed, each on a light and on a dark ground.
+    # Two paths and their cross-validations, digits, a graph and its bootstrap, scanners and
+    # colours, and the proteins and the flights where they are installed, each on a light and on a
+    # dark ground.
     optional = ("Proteins and their consensus graph", "Flights, one bit each")
-    n_figures = 7 + sum(f"{step}: skipped." not in html for step in optional)
+    n_figures = 9 + sum(f"{step}: skipped." not in html for step in optional)
     assert len(page.loads) == 2 * n_figures
     for address in page.loads:
         assert address.startswith("data:image/png;base64,iVBORw0KGgo")
@@ -129,6 +130,21 @@ def test_report_holds_the_numbers_of_a_refit(tour):
     assert ours[:3] != peer[:3]
     assert ours[2] == peer[2]
     assert float(chapter.numbers[-1][0]) < 1e-3
+
+
+@pytest.mark.slow
+def test_few_measurements_tell_tumours_apart():
+    chapter = _linear_model.tumours()
+    rows = {row[0]: row[1:] for row in chapter.parts[0].rows}
+    plain, ridge = rows["No penalty"], rows["Ridge, cross-validated"]
+    peer, ours = rows["scikit-learn, l1"], rows["sparsestat, l1"]
+    simple = rows["sparsestat, l1, one standard error"]
+    assert int(plain[0]) == int(ridge[0]) == 30
+    assert int(simple[0]) < int(ours[0]) < 20
+    assert float(ridge[2]) < float(ours[2]) < 0.2 * float(plain[2])
+    assert float(peer[2]) == pytest.approx(float(ours[2]), abs=0.01)
+    assert max(float(ours[3]), float(simple[3])) <= _linear_model.TOL
+    assert float(simple[1]) > 0.95
 
 
 @pytest.mark.slow
