@@ -161,7 +161,7 @@ class AdaptiveLassoCV(StrengthSearch, AdaptiveLassoModel):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         """Choose the strength and fit the model with it to all data.
 
         Parameters
@@ -173,6 +173,9 @@ class AdaptiveLassoCV(StrengthSearch, AdaptiveLassoModel):
         sample_weight : array-like of shape (n_samples,), float or None, default=None
             How often each row occurs; counts in the scores of the folds, too. A weight
             of 2 is the row twice if all copies of a row stay in one fold.
+        **params : dict
+            Parameters for the splitter, such as ``groups``, where scikit-learn's metadata
+            routing is enabled by ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
@@ -191,8 +194,9 @@ class AdaptiveLassoCV(StrengthSearch, AdaptiveLassoModel):
             If a duality gap on all data or on a fold exceeds the tolerance.
         """
         given = X, y, sample_weight
+        routed = self._splitter_params(sample_weight, params)
         X, y, weights, dtype = self._validate(X, y, sample_weight)
-        self._search(X, y, weights, None, dtype, given)
+        self._search(X, y, weights, None, dtype, given, routed)
         return self
 
     def _open_path(self, X, y, weights, settings):

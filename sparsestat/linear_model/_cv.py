@@ -10,7 +10,7 @@ from sparsestat.linear_model._base import SparseLinearModel
 from sparsestat.linear_model._criteria import fit_statistics
 from sparsestat.linear_model._data import canonical_csc, gram_limit, make_problem
 from sparsestat.linear_model._folds import (
-    list_folds,
+    SplitterRouter,
     mean_errors,
     summarise_folds,
     training_rows,
@@ -40,7 +40,7 @@ from sparsestat.utils._validation import (
 )
 
 
-class _ElasticNetCVBase(SparseLinearModel):
+class _ElasticNetCVBase(SplitterRouter, SparseLinearModel):
     """The search that :class:`LassoCV` and :class:`ElasticNetCV` share."""
 
     _parameter_constraints: dict = {
@@ -54,7 +54,7 @@ class _ElasticNetCVBase(SparseLinearModel):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         """Choose the strength and fit the model with it to all data.
 
         Parameters
@@ -66,6 +66,9 @@ class _ElasticNetCVBase(SparseLinearModel):
         sample_weight : array-like of shape (n_samples,), float or None, default=None
             How often each row occurs; counts in the scores of the folds, too. A weight
             of 2 is the row twice if all copies of a row stay in one fold.
+        **params : dict
+            Parameters for the splitter, such as ``groups``, where scikit-learn's metadata
+            routing is enabled by ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
@@ -84,6 +87,7 @@ class _ElasticNetCVBase(SparseLinearModel):
             If a duality gap on all data or on a fold exceeds the tolerance.
         """
         given = X, y, sample_weight
+        routed = self._splitter_params(sample_weight, params)
         X, y = validate_data(
             self, X, y, accept_sparse="csc", dtype=[np.float64, np.float32], y_numeric=True
         )
@@ -97,7 +101,7 @@ class _ElasticNetCVBase(SparseLinearModel):
             check_positive_mask(self.positive, X.shape[1]),
         )
         l1_ratios = self._l1_ratios()
-        folds = list_folds(self.cv, X, y) if self.criterion == "cv" else []
+        folds = self._list_folds(X, y, routed) if self.criterion == "cv" else []
         context = self._init_callback_context(max_subtasks=None, sequential_subtasks=False)
         with FitTicker(self, context, *given) as ticker:
             grids = self._grids(X, y, weights, l1_ratios, limits)

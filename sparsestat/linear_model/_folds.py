@@ -1,13 +1,56 @@
 """Folds of a cross-validation: which they are, how a path does on them, and what that chooses."""
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
+from sklearn.base import is_classifier
 from sklearn.model_selection import check_cv
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+
+from sparsestat.utils._sklearn import _raise_for_params, _routing_enabled
 
 
-def list_folds(cv, X, y, *, classifier=False):
+class SplitterRouter:
+    """Hands parameters of ``fit``, such as groups of rows, on to the splitter ``cv``."""
+
+    cv: Any
+
+    def get_metadata_routing(self):
+        """Return which parameters ``fit`` hands on, and to what.
+
+        See the `user guide of scikit-learn
+        <https://scikit-learn.org/stable/metadata_routing.html>`_.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            What the estimator itself and its splitter ask for.
+        """
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(
+                splitter=check_cv(self.cv),
+                method_mapping=MethodMapping().add(caller="fit", callee="split"),
+            )
+        )
+
+    def _splitter_params(self, sample_weight, params):
+        """Parameters for the splitter, if scikit-learn is set to route them."""
+        _raise_for_params(params, self, "fit")
+        if not _routing_enabled():
+            return {}
+        routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+        return routed.splitter.split
+
+    def _list_folds(self, X, y, params):
+        return list_folds(self.cv, X, y, classifier=is_classifier(self), **params)
+
+
+def list_folds(cv, X, y, *, classifier=False, **params):
     """Training and left-out rows of every fold."""
-    folds = list(check_cv(cv, y, classifier=classifier).split(X, y))
+    folds = list(check_cv(cv, y, classifier=classifier).split(X, y, **params))
     if len(folds) < 2:
         raise ValueError(f"cv must give at least 2 folds, got {len(folds)}.")
     return folds

@@ -170,7 +170,7 @@ class GroupLassoCV(StrengthSearch, SparseLinearModel):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         """Choose the strength and fit the model with it to all data.
 
         Parameters
@@ -182,6 +182,9 @@ class GroupLassoCV(StrengthSearch, SparseLinearModel):
         sample_weight : array-like of shape (n_samples,), float or None, default=None
             How often each row occurs; counts in the scores of the folds, too. A weight
             of 2 is the row twice if all copies of a row stay in one fold.
+        **params : dict
+            Parameters for the splitter, such as ``groups``, where scikit-learn's metadata
+            routing is enabled by ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
@@ -200,6 +203,7 @@ class GroupLassoCV(StrengthSearch, SparseLinearModel):
             If a duality gap on all data or on a fold exceeds the tolerance.
         """
         given = X, y, sample_weight
+        routed = self._splitter_params(sample_weight, params)
         X, y = validate_data(
             self, X, y, accept_sparse="csc", dtype=[np.float64, np.float32], y_numeric=True
         )
@@ -210,7 +214,7 @@ class GroupLassoCV(StrengthSearch, SparseLinearModel):
         if sparse.issparse(X):
             X = canonical_csc(X)
         y = np.asarray(y, dtype=np.float64)
-        self._search(X, y, weights, settings, dtype, given)
+        self._search(X, y, weights, settings, dtype, given, routed)
         return self
 
     def _open_path(self, X, y, weights, settings):

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sparsestat.linear_model._base import BestSoFar, SparseLinearModel, refuse_no_penalty
 from sparsestat.linear_model._data import canonical_csc
-from sparsestat.linear_model._folds import list_folds, summarise_folds
+from sparsestat.linear_model._folds import SplitterRouter, summarise_folds
 from sparsestat.linear_model._path import warn_unless_converged
 from sparsestat.linear_model._random_support import default_probe_counts, densify
 from sparsestat.linear_model._random_support_search import (
@@ -49,7 +49,7 @@ class _Choice(NamedTuple):
     second: bool
 
 
-class RandomSupportRegressor(SparseLinearModel):
+class RandomSupportRegressor(SplitterRouter, SparseLinearModel):
     """Sparse regression for ill-conditioned designs whose support is random.
 
     A few columns drawn at random, the probes, are fitted without a penalty; what is left of
@@ -267,7 +267,7 @@ class RandomSupportRegressor(SparseLinearModel):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         """Choose probes and strength, and fit the model to all data.
 
         Parameters
@@ -280,6 +280,9 @@ class RandomSupportRegressor(SparseLinearModel):
         sample_weight : array-like of shape (n_samples,), float or None, default=None
             How often each row occurs; counts in the scores of the folds, too. A weight
             of 2 is the row twice if all copies of a row stay in one fold.
+        **params : dict
+            Parameters for the splitter, such as ``groups``, where scikit-learn's metadata
+            routing is enabled by ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
@@ -299,6 +302,7 @@ class RandomSupportRegressor(SparseLinearModel):
             If a duality gap on all data or on a fold exceeds the tolerance.
         """
         given = X, y, sample_weight
+        routed = self._splitter_params(sample_weight, params)
         X, y = validate_data(
             self, X, y, accept_sparse="csc", dtype=[np.float64, np.float32], y_numeric=True
         )
@@ -307,7 +311,7 @@ class RandomSupportRegressor(SparseLinearModel):
         dtype, is_sparse = X.dtype, sparse.issparse(X)
         y = np.asarray(y, dtype=np.float64)
         weights = check_frequency_weights(sample_weight, X)
-        splits = list_folds(self.cv, X, y) if self._has_choice() else []
+        splits = self._list_folds(X, y, routed) if self._has_choice() else []
         counts = self._probe_counts(X, weights, splits)
         if is_sparse:
             X = densify(X, self.max_bytes) if counts[-1] > 0 else canonical_csc(X)
@@ -416,7 +420,7 @@ class RandomSupportRegressor(SparseLinearModel):
         mean, deviation = summarise_folds(np.moveaxis(first.reshape(*shape, -1), 1, -1))
         draws, rows, columns = np.indices(mean.shape)
         table = [(draws, counts[rows], _pick(grids, draws, rows, columns), "none", mean, deviation)]
-        draw, row, column = np.unravel_index(np.argmin(mean), mean.shape)
+        draw, row, column = map(int, np.unravel_index(np.argmin(mean), mean.shape))
         choice, score = _Choice(draw, row, np.array([column]), False), mean.min()
         if self.refit is not None:
             size = mean.shape[-1]
@@ -432,7 +436,7 @@ class RandomSupportRegressor(SparseLinearModel):
             draws, rows = np.indices(again.shape)
             table.append((draws, counts[rows], np.nan, "ebic", again, spread))
             if self.refit == "ebic" or again.min() < score:
-                draw, row = np.unravel_index(np.argmin(again), again.shape)
+                draw, row = map(int, np.unravel_index(np.argmin(again), again.shape))
                 choice, score = _Choice(draw, row, np.unique(around[draw, row]), True), again.min()
         self._store_results(table, counts)
         self.cv_score_ = float(score)

@@ -167,7 +167,7 @@ class SparseLogisticRegressionCV(StrengthSearch, SparseLogisticModel):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         """Choose the strength and fit the model with it to all data.
 
         Parameters
@@ -179,6 +179,9 @@ class SparseLogisticRegressionCV(StrengthSearch, SparseLogisticModel):
         sample_weight : array-like of shape (n_samples,), float or None, default=None
             How often each row occurs; counts in the scores of the folds, too. A weight
             of 2 is the row twice if all copies of a row stay in one fold.
+        **params : dict
+            Parameters for the splitter, such as ``groups``, where scikit-learn's metadata
+            routing is enabled by ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
@@ -198,9 +201,10 @@ class SparseLogisticRegressionCV(StrengthSearch, SparseLogisticModel):
             If a duality gap on all data or on a fold exceeds the tolerance.
         """
         given = X, y, sample_weight
+        routed = self._splitter_params(sample_weight, params)
         X, codes, weights, dtype = self._validate(X, y, sample_weight)
         factors = check_penalty_factor(self.penalty_factor, X.shape[1])
-        self._search(X, codes, weights, factors, dtype, given, classifier=True)
+        self._search(X, codes, weights, factors, dtype, given, routed)
         return self
 
     def _open_path(self, X, codes, weights, factors):

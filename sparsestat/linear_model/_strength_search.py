@@ -9,7 +9,7 @@ from scipy import sparse
 
 from sparsestat.linear_model._criteria import CRITERIA
 from sparsestat.linear_model._folds import (
-    list_folds,
+    SplitterRouter,
     mean_errors,
     summarise_folds,
     training_rows,
@@ -33,7 +33,7 @@ SEARCH_CONSTRAINTS: dict = {
 }
 
 
-class StrengthSearch:
+class StrengthSearch(SplitterRouter):
     """Cross-validation or a criterion over the path of an estimator.
 
     A class that inherits from it has the parameters of ``SEARCH_CONSTRAINTS`` and says what
@@ -66,13 +66,13 @@ class StrengthSearch:
     _error_name = "mse"
     _unit = "working sets"
 
-    def _search(self, X, y, weights, settings, dtype, given, *, classifier=False):
+    def _search(self, X, y, weights, settings, dtype, given, routed):
         """Run all paths, choose, and set the fitted attributes.
 
         ``given`` is what the caller of ``fit`` passed, ``settings`` are further checked
-        parameters that a path needs.
+        parameters that a path needs, ``routed`` those of the splitter.
         """
-        folds = list_folds(self.cv, X, y, classifier=classifier) if self.criterion == "cv" else []
+        folds = self._list_folds(X, y, routed) if self.criterion == "cv" else []
         context = self._init_callback_context(max_subtasks=None, sequential_subtasks=False)
         with FitTicker(self, context, *given) as ticker:
             with single_threaded_blas():

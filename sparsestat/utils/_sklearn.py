@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_params,
 )
+from sklearn.utils.metadata_routing import _raise_for_params, _routing_enabled
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -31,6 +32,8 @@ __all__ = [
     "_fit_context",
     "_get_feature_names",
     "_num_samples",
+    "_raise_for_params",
+    "_routing_enabled",
     "validate_params",
     "with_callbacks",
 ]
