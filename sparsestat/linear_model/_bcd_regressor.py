@@ -12,6 +12,7 @@ from sparsestat.linear_model._base import SparseLinearModel
 from sparsestat.linear_model._data import canonical_csc, make_problem
 from sparsestat.linear_model._logistic_path import make_logistic_problem
 from sparsestat.linear_model._path import warn_unless_converged
+from sparsestat.solvers._partitions import PARTITIONS
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._random import as_generator
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
@@ -69,9 +70,12 @@ class BCDRegressor(SparseLinearModel):
     alpha : float, default=1.0
         Strength of the penalty. Zero, for a loss alone, is allowed with the updates
         ``"lb"`` and ``"hb"``, and with the others for coefficients that must not be negative.
-    partition : {"variable", "order", "sort", "average"}, default="variable"
+    partition : {"variable", "order", "sort", "average", "sort_rows", "average_rows"}, \
+            default="variable"
         Whether a block consists of any coefficients, or which blocks are fixed: neighbours,
-        coefficients of similar curvature, or pairs of large and small curvature.
+        coefficients of similar curvature, or pairs of large and small curvature. The last
+        two sort by the sums of absolute values in the rows of the Hessian (of the bound on
+        it, for the logistic loss) instead of by its diagonal, for the price of ``X'X``.
     rule : {"gsq", "gsd", "gsl", "gs", "random", "cyclic", "perm", "lipschitz"}, default="gsq"
         How the next block is chosen. ``"random"`` with equal chances, ``"lipschitz"`` with
         chances proportional to the largest curvature of a block, ``"cyclic"`` in turns and
@@ -185,7 +189,7 @@ class BCDRegressor(SparseLinearModel):
 
     _parameter_constraints: dict = {
         "alpha": [Interval(Real, 0, None, closed="left")],
-        "partition": [StrOptions({"variable", "order", "sort", "average"})],
+        "partition": [StrOptions(set(PARTITIONS))],
         "rule": [StrOptions({"gs", "gsl", "gsd", "gsq", "random", "cyclic", "perm", "lipschitz"})],
         "update": [StrOptions({"lb", "hb", "pg", "pn", "tmp"})],
         "block_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],

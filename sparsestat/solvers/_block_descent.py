@@ -70,6 +70,9 @@ _EPOCHS = 10
 _FARTHEST_SCORE = 10.0
 """Scores of the logistic loss within which minimisers without a penalty are looked for."""
 
+_STRIP = 256
+"""Columns of the Hessian that are looked at together."""
+
 _INTERCEPT_STEPS = 100
 _FIXED_SIZE = 50
 
@@ -192,11 +195,30 @@ class BlockDescent:
             return np.maximum(raw - self._weight * self.state.coords[OFFSET] ** 2, 0.0)
         return np.einsum("ij,ij,i->j", X, X, bound)
 
+    def _row_sums(self):
+        """Sums of the absolute values in each row of the bound on the Hessian."""
+        X, offsets = self._X, self.state.coords[OFFSET]
+        bound = self.state.rows[BOUND][:, None]
+        weight = self._weight if self._is_squared else 0.0
+        sums = np.zeros(self.n_features)
+        for first in range(0, self.n_features, _STRIP):
+            strip = X[:, first : first + _STRIP]
+            rows = strip.multiply(bound).tocsc() if sparse.issparse(X) else strip * bound
+            rows = X.T @ rows
+            rows = rows.toarray() if sparse.issparse(X) else rows
+            if weight > 0.0:
+                rows -= weight * np.outer(offsets, offsets[first : first + _STRIP])
+            sums += np.abs(rows).sum(axis=1)
+        self.state.numbers[MULTIPLICATIONS] += float(self._entries()) * self.n_features
+        return sums
+
     def _make_work(self, partition):
         n, d, size = self.n_samples, self.n_features, self._size
         order, starts = np.arange(d), np.zeros(1, dtype=np.int64)
         if self._fixed:
-            order, starts = make_partition(partition, self.curvatures, size)
+            by_rows = partition in ("sort_rows", "average_rows")
+            keys = self._row_sums() if by_rows else self.curvatures
+            order, starts = make_partition(partition, keys, size)
         n_blocks = starts.size - 1
         pair, vectors, lists = _scratch(size)
         self.work = Work(

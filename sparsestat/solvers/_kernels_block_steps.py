@@ -19,6 +19,9 @@ _FACE_EVERY = 6
 _EXACT = 1e-28
 """Decrease of a sweep, relative to that of all sweeps, which is rounding."""
 
+_CLEAR = 1e-7
+"""Slope along an exchange of columns, relative to what cancels in it, which is not rounding."""
+
 _NEAR = 1e-12
 """Distance from zero, relative to the largest coordinate, at which one may be held there."""
 
@@ -285,11 +288,57 @@ def two_metric_direction(pair, m, vectors, lists):
         members[size] = k
         size += 1
     factorise(H, members, size, L)
+    if exchange_direction(L, members, size, vectors, kinds):
+        return
     for i in range(size):
         vectors[5, i] = slopes[members[i]]
     solve(L, vectors[5], size, out)
     for i in range(size):
         direction[members[i]] = -out[i]
+
+
+@jit
+def exchange_direction(L, members, size, vectors, kinds):
+    """Direction in which a column takes over from others that it depends on.
+
+    Fitted values stay as they are along it, and the penalty falls in proportion to the way, which
+    ends where a coordinate becomes zero. Newton's direction knows no such exchange.
+
+    ``vectors[7]`` gets it, ``vectors[5]`` and ``vectors[6]`` are overwritten. Returns whether there
+    is such a direction.
+    """
+    slopes, x, right, out, direction = vectors[0], vectors[3], vectors[5], vectors[6], vectors[7]
+    chosen, gain, sign = np.int64(-1), 0.0, 1.0
+    for k in range(size):
+        # Forward substitution; what it leaves of a dependent column's slope is the gain.
+        value = slopes[members[k]]
+        scale = abs(value)
+        for i in range(k):
+            value -= L[k, i] * out[i]
+            scale += abs(L[k, i] * out[i])
+        out[k] = value / L[k, k] if L[k, k] > 0.0 else 0.0
+        if L[k, k] == 0.0 and abs(value) > max(gain, _CLEAR * scale):
+            chosen, gain, sign = k, abs(value), -np.sign(value)
+    if chosen < 0:
+        return False
+    way = np.inf
+    for i in range(chosen, -1, -1):
+        value = sign
+        if i < chosen:
+            value = 0.0
+            for p in range(i + 1, chosen + 1):
+                value -= L[p, i] * right[p]
+            value = value / L[i, i] if L[i, i] > 0.0 else 0.0
+        right[i] = value
+        k = members[i]
+        if kinds[k] != FREE and kinds[k] * value < 0.0:
+            way = min(way, abs(x[k] / value))
+    if way == 0.0 or way == np.inf:
+        return False
+    for i in range(chosen + 1):
+        # A little more, so that rounding leaves nothing of the coordinate that vanishes.
+        direction[members[i]] = (1.0 + _NEAR) * way * right[i]
+    return True
 
 
 @jit

@@ -18,8 +18,11 @@ from sparsestat.solvers._block_arrays import (
     TMP,
 )
 
-PARTITIONS = ("order", "sort", "average", "variable")
-"""Fixed blocks of neighbours, of coordinates with similar or with different curvature, or none."""
+FIXED = ("order", "sort", "average", "sort_rows", "average_rows")
+"""Fixed blocks of neighbours, or of coordinates with similar or with different curvatures or sums
+of the absolute values in their rows of the Hessian."""
+
+PARTITIONS = (*FIXED, "variable")
 
 RULES = {
     "gs": GS,
@@ -58,7 +61,7 @@ def check_combination(partition, rule, update, is_smooth):
     """
     if partition == "variable" and rule not in VARIABLE_RULES:
         raise ValueError(
-            f"rule={rule!r} needs fixed blocks, one of partition='order', 'sort' or 'average'; "
+            f"rule={rule!r} needs fixed blocks, one of partition={_listed(FIXED)}; "
             f"with partition='variable' rule must be one of {_listed(VARIABLE_RULES)}."
         )
     if is_smooth and update not in SMOOTH_UPDATES:
@@ -77,15 +80,16 @@ def _listed(names):
     return ", ".join(repr(name) for name in names[:-1]) + f" or {names[-1]!r}"
 
 
-def make_partition(partition, curvatures, size):
+def make_partition(partition, keys, size):
     """Split all coordinates into blocks of ``size``, the last of which may be smaller.
 
     Parameters
     ----------
-    partition : {"order", "sort", "average"}
-        Neighbours, coordinates of similar curvature, or pairs of a large and a small one.
-    curvatures : ndarray of shape (n_features,)
-        Curvature of the loss along each coordinate.
+    partition : {"order", "sort", "average", "sort_rows", "average_rows"}
+        Neighbours, coordinates of similar keys, or pairs of a large and a small key.
+    keys : ndarray of shape (n_features,)
+        Curvatures of the loss along the coordinates, or sums of the absolute values in
+        their rows of its Hessian.
     size : int
         Coordinates of a block.
 
@@ -96,11 +100,11 @@ def make_partition(partition, curvatures, size):
     starts : ndarray of int of shape (n_blocks + 1,)
         Where the blocks begin, and the end.
     """
-    d = curvatures.size
+    d = keys.size
     order = np.arange(d)
     if partition != "order":
-        order = np.argsort(curvatures, kind="stable")
-    if partition == "average":
+        order = np.argsort(keys, kind="stable")
+    if partition in ("average", "average_rows"):
         # The smallest, the largest, the second smallest and so on.
         both = np.empty(d, dtype=order.dtype)
         half = (d + 1) // 2

@@ -228,7 +228,7 @@ def test_convergence_is_reported():
     ("options", "match"),
     [
         ({"partition": "variable", "rule": "gsl"}, "'gs', 'gsd', 'gsq' or 'random'"),
-        ({"partition": "variable", "rule": "cyclic"}, "'order', 'sort' or 'average'"),
+        ({"partition": "variable", "rule": "cyclic"}, "'sort_rows' or 'average_rows'"),
         ({"update": "lb"}, "'pg', 'pn' or 'tmp'"),
         ({"update": "hb", "alpha": 0, "positive": True}, "'pg', 'pn' or 'tmp'"),
         ({"alpha": 0}, "'lb' or 'hb'"),

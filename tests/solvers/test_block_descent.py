@@ -20,6 +20,7 @@ from sparsestat.solvers._block_arrays import BOUND, CLOCK, KEPT, LARGEST, ONE_SI
 from sparsestat.solvers._block_descent import BlockDescent
 from sparsestat.solvers._partitions import (
     COMPOSITE_UPDATES,
+    FIXED,
     PARTITIONS,
     RULES,
     SMOOTH_UPDATES,
@@ -290,6 +291,30 @@ def test_duplicated_dependent_and_zero_columns(partition, rule):
             assert np.all(solver.x[16:18] == 0.0)
 
 
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("positive", [False, True])
+def test_columns_are_exchanged_for_cheaper_ones_that_explain_the_same(loss, positive):
+    """Newton's direction alone never would: the Hessian is singular along the exchange."""
+    X, y = draw(40, 4, loss=loss)
+    X = X - X.mean(axis=0)
+    # The last column is the sum of the first two doubled, and a third one shrunk, for less.
+    X = np.column_stack([X, 2.0 * (X[:, 0] + X[:, 1]) + 0.5 * X[:, 2]])
+    y = y if loss == "logistic" else X[:, 4] + 0.1 * y
+    start = np.array([2.0, 2.0, 0.5, 0.0, 1e-3])
+    solver = build(
+        X, y, loss=loss, lam=0.5, positive=positive, partition="order", rule="cyclic",
+        block_size=5, update="tmp", coef=start,
+    )  # fmt: skip
+    reference = build(X, y, loss=loss, lam=0.5, positive=positive, update="pg", rule="gsq",
+                      block_size=5)  # fmt: skip
+    reference.solve(1e-12 * reference.null, 100_000)
+    gap, _ = solver.solve(1e-10 * solver.null, 40)
+    assert gap <= 1e-10 * solver.null
+    assert solver.objective() == pytest.approx(reference.objective(), rel=1e-8)
+    used = solver.x != 0.0
+    assert np.linalg.matrix_rank(X[:, used]) == used.sum() < 5
+
+
 def test_separable_classes():
     X, _ = draw(30, 5)
     y = (X[:, 0] > 0.1).astype(float)
@@ -472,10 +497,31 @@ def test_partitions():
     assert_array_equal(order, [1, 3, 4, 2, 0])
     assert_array_equal(starts, [0, 2, 4, 5])
     assert_array_equal(make_partition("average", curvatures, 2)[0], [1, 0, 3, 2, 4])
-    for partition, size in itertools.product(("order", "sort", "average"), (1, 5)):
+    for partition, size in itertools.product(FIXED, (1, 5)):
         order, starts = make_partition(partition, curvatures, size)
         assert_array_equal(np.sort(order), np.arange(5))
         assert starts.size == 5 // size + 1
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_partitions_by_sums_of_rows(loss, is_sparse):
+    X, y = draw(30, 520, seed=4, is_sparse=is_sparse, loss=loss)
+    data = sparse.csc_array(X) if is_sparse else X
+    options = {"loss": loss, "centre": True, "rule": "cyclic", "block_size": 40}
+    options |= {"lam": 1.0, "update": "pg"}
+    solver = build(data, y, partition="sort_rows", **options)
+    full = solver._X.toarray() if is_sparse else solver._X
+    H = full.T @ (solver.state.rows[BOUND][:, None] * full)
+    if is_sparse and loss == "squared":
+        H = (X - X.mean(axis=0)).T @ (X - X.mean(axis=0))
+    sums = np.abs(H).sum(axis=1)
+    order = solver.work.places[ORDER]
+    assert np.all(np.diff(sums[order]) >= -1e-9 * sums.max())
+    assert np.argsort(sums)[0] == order[0]
+    assert_array_equal(np.sort(order), np.arange(520))
+    average = build(data, y, partition="average_rows", **options)
+    assert_array_equal(average.work.places[ORDER][[0, 1, 2]], order[[0, -1, 1]])
 
 
 def test_what_cannot_be_combined():
