@@ -9,7 +9,8 @@ class ProbesDisplay:
     """Cross-validation error against the number of random probes.
 
     Build one with :meth:`from_estimator`. Each point is the smallest error of all strengths of
-    the penalty for that number of probes.
+    the penalty for that number of probes, or the error of the second fit whose strength the
+    criterion chooses.
 
     Parameters
     ----------
