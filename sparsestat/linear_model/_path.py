@@ -28,6 +28,9 @@ from sparsestat.utils._validation import (
 PATH_GRAM_LIMIT = 1000
 """Features up to which a path over tall data works on cross products."""
 
+_ABOVE = 1.0 + 1e-10
+"""Correlations are computed in more than one order; a path has to begin above all of them."""
+
 
 @dataclass
 class PathPoint:
@@ -115,7 +118,8 @@ class ElasticNetPath:
             )
         design.correlate(correlations)
         largest = self._ratios(correlations, True)
-        return (largest if largest > 0.0 else self._ratios(correlations, False)) / weight
+        largest = largest if largest > 0.0 else self._ratios(correlations, False)
+        return largest / weight
 
     def _ratios(self, correlations, signed):
         penalised = self.factors > 0.0
@@ -199,10 +203,10 @@ class ElasticNetPath:
 
 
 def alpha_grid(alpha_max, n_alphas, eps):
-    """Geometric grid from ``alpha_max`` down to ``eps * alpha_max``."""
+    """Geometric grid from just above ``alpha_max`` down to ``eps * alpha_max``."""
     if alpha_max <= np.finfo(np.float64).tiny:
         return np.full(n_alphas, np.finfo(np.float64).resolution)
-    return np.geomspace(alpha_max, eps * alpha_max, n_alphas)
+    return np.geomspace(_ABOVE * alpha_max, eps * _ABOVE * alpha_max, n_alphas)
 
 
 def strength_grid(path, alphas, eps):

@@ -179,8 +179,8 @@ def test_exact_zeros_from_the_largest_strength_on(form):
     largest = max(
         np.linalg.norm(pulls[groups == g]) / np.sqrt(np.sum(groups == g)) for g in range(5)
     )
-    assert alphas[0] == pytest.approx(largest, rel=1e-12)
-    for factor in (1 + 1e-12, 2.0, 1e6):
+    assert alphas[0] == pytest.approx(largest, rel=1e-9)
+    for factor in (1.0, 2.0, 1e6):
         model = GroupLasso(factor * alphas[0], groups=groups).fit(form(X), y)
         np.testing.assert_array_equal(model.coef_, 0.0)
         assert model.intercept_ == pytest.approx(y.mean())

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn import linear_model as peers
 from sklearn.exceptions import ConvergenceWarning
 
-from sparsestat.linear_model import ElasticNet, Lasso, lasso_path
+from sparsestat.linear_model import ElasticNet, Lasso, LassoCV, lasso_path
 from sparsestat.linear_model._data import make_problem
 from sparsestat.linear_model._path import ElasticNetPath
 from sparsestat.penalties._codes import ELASTIC_NET
@@ -56,6 +56,24 @@ def test_the_grid_begins_where_everything_is_zero(shape, l1_ratio):
     assert alphas[-1] == pytest.approx(1e-2 * alphas[0])
     np.testing.assert_allclose(np.diff(np.log(alphas)), np.log(1e-2) / 24)
     assert not coefs[:, 0].any() and coefs[:, 1].any()
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csc_array])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_rounding_leaves_no_coefficient_at_the_beginning(form, fit_intercept):
+    """Correlations that are computed in another order differ in their last digits."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        X, y = rng.standard_normal((40, 60)), rng.standard_normal(40)
+        _, coefs, _ = lasso_path(form(X), y, alphas=2, fit_intercept=fit_intercept)
+        assert not np.any((coefs.toarray() if sparse.issparse(coefs) else coefs)[:, 0])
+    model = LassoCV(criterion="ebic", alphas=20)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X, y = rng.standard_normal((40, 60)), rng.standard_normal(40)
+        model.fit(X, y)
+        # The model without any feature is among those that the criterion chooses from.
+        assert model.criterion_path_.min() <= 40 * np.log(np.var(y)) + 1e-8
 
 
 def test_factors_and_signs_shape_the_grid():
