@@ -113,8 +113,8 @@ class AdaptivePath:
         if isinstance(initial, str):
             if whole.total_weight <= n_features:
                 raise ValueError(
-                    "initial='ols' needs more rows than features, got "
-                    f"{whole.total_weight:g} rows and {n_features} features; use 'lasso'."
+                    "initial='ols' needs more rows than features, got rows of total "
+                    f"sample_weight {whole.total_weight:g} and {n_features} features; use 'lasso'."
                 )
             features = np.arange(n_features)
             whole.design.set_coefficients(features, np.zeros(n_features), n_features)
@@ -132,6 +132,10 @@ class AdaptivePath:
                 f"initial={model!r} does not take the sample_weight that was given to fit."
             )
         model.fit(self.X, self.y, **options)
+        if not hasattr(model, "coef_"):
+            raise TypeError(
+                f"initial must be an estimator with coef_ once it is fitted, got {model!r}."
+            )
         coef = np.asarray(model.coef_, dtype=np.float64).ravel()
         if coef.shape != (n_features,):
             raise ValueError(

@@ -119,6 +119,10 @@ class AdaptiveLasso(AdaptiveLassoModel):
     of the features through that estimate alone: with "ols" and ``gamma=1`` a feature in other
     units has the same contribution to the fit.
 
+    Weights count rows, and the criterion of the default initial estimate depends on how many
+    there are: weights that are normalised to a small sum stand for few rows, on which it keeps
+    nothing.
+
     Arrays on a device (CuPy) are not taken.
 
     References
@@ -197,7 +201,7 @@ class AdaptiveLasso(AdaptiveLassoModel):
         ConvergenceWarning
             If the duality gap exceeds the tolerance.
         """
-        refuse_no_penalty(self.alpha)
+        refuse_no_penalty(self.alpha, has_factors=False)
         given = X, y, sample_weight
         X, y, weights, dtype = self._validate(X, y, sample_weight)
         with single_threaded_blas():

@@ -107,6 +107,10 @@ class AdaptiveLassoCV(StrengthSearch, AdaptiveLassoModel):
     of the features through that estimate alone: with "ols" and ``gamma=1`` a feature in other
     units has the same contribution to the fit.
 
+    Weights count rows, and the criterion of the default initial estimate depends on how many
+    there are: weights that are normalised to a small sum stand for few rows, on which it keeps
+    nothing.
+
     Arrays on a device (CuPy) are not taken.
 
     References

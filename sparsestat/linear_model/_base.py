@@ -11,14 +11,18 @@ from sparsestat.utils._arrays import get_namespace
 from sparsestat.utils._sklearn import CallbackSupportMixin
 
 
-def refuse_no_penalty(alpha, instead="LinearRegression", problem="least squares"):
+def refuse_no_penalty(
+    alpha, instead="LinearRegression", problem="least squares", *, has_factors=True
+):
     """Send those who want no penalty at all to an estimator that is made for it."""
     if alpha == 0:
-        raise ValueError(
+        message = (
             f"alpha=0 asks for {problem} without a penalty, for which "
-            f"sklearn.linear_model.{instead} is made; alpha must be positive. Single features "
-            "stay unpenalised where a penalty_factor is zero."
+            f"sklearn.linear_model.{instead} is made; alpha must be positive."
         )
+        if has_factors:
+            message += " Single features stay unpenalised where a penalty_factor is zero."
+        raise ValueError(message)
 
 
 class BestSoFar:

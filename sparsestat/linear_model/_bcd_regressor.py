@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 from sparsestat.linear_model._base import SparseLinearModel
-from sparsestat.linear_model._data import canonical_csc, make_problem
+from sparsestat.linear_model._data import canonical_csc, centre_full_columns, make_problem
 from sparsestat.linear_model._logistic_path import make_logistic_problem
 from sparsestat.linear_model._path import warn_unless_converged
 from sparsestat.solvers._partitions import PARTITIONS
@@ -133,7 +133,8 @@ class BCDRegressor(SparseLinearModel):
         Value of the objective.
     dual_gap_ : float
         Upper bound on its distance from the minimum, over all features. With unpenalised
-        features it rests on an assumption about their size, which the user guide explains.
+        features, as with ``alpha=0``, it rests on an assumption about their size, which the
+        user guide explains.
     converged_ : bool
         Whether the gap is within the tolerance.
     n_iter_ : int
@@ -312,7 +313,8 @@ class BCDRegressor(SparseLinearModel):
         columns = getattr(design, "X", None)
         if columns is None:
             columns = sparse.csc_array((design.data, design.indices, design.indptr), shape=X.shape)
-            options = {"offsets": design.offsets, "roots": design.roots}
+            columns, offsets = centre_full_columns(columns, design.offsets, design.roots)
+            options = {"offsets": offsets, "roots": design.roots}
         solver = self._descent(
             columns, design.y, problem.total_weight, factors, positive, start, **options
         )
@@ -330,8 +332,13 @@ class BCDRegressor(SparseLinearModel):
             X, (y == values[1]).astype(np.int64), 2, weights, fit_intercept=self.fit_intercept
         )
         total = float(problem.weights.sum())
+        columns, x_mean = problem.columns, problem.x_mean
+        if sparse.issparse(columns) and self.fit_intercept:
+            means = np.asarray(columns.T @ problem.weights).ravel() / total
+            columns, left = centre_full_columns(columns, means, np.ones(columns.shape[0]))
+            x_mean = means - left
         solver = self._descent(
-            problem.columns,
+            columns,
             np.ascontiguousarray(problem.indicators[:, 0]),
             total,
             factors,
@@ -342,7 +349,7 @@ class BCDRegressor(SparseLinearModel):
         )
 
         def intercept(coef):
-            return solver.intercept - float(problem.x_mean @ coef)
+            return solver.intercept - float(x_mean @ coef)
 
         return solver, total, intercept
 

@@ -113,6 +113,38 @@ def make_problem(X, y, weights, *, fit_intercept, gram_limit):
     return _dense_problem(X, y, weights, fit_intercept)
 
 
+def centre_full_columns(X, means, roots):
+    """Subtract the means of sparse columns that store all of their entries.
+
+    Columns whose means exceed their deviations by far have no zeros to be sparse for. Centred
+    implicitly they would lose as many digits as their means are long.
+
+    Parameters
+    ----------
+    X : CSC array of shape (n_samples, n_features)
+        Finite numbers, each entry stored once; not modified.
+    means : ndarray of shape (n_features,)
+        What is to be subtracted from the columns, times ``roots``.
+    roots : ndarray of shape (n_samples,)
+        Square roots of the weights that multiply the rows of X.
+
+    Returns
+    -------
+    X : CSC array of shape (n_samples, n_features)
+        Centred where that is possible.
+    left : ndarray of shape (n_features,)
+        What is still to be subtracted.
+    """
+    counts = np.diff(X.indptr)
+    full = counts == X.shape[0]
+    if not np.any(full & (means != 0.0)):
+        return X, means
+    entries = np.repeat(full, counts)
+    data = X.data.astype(np.float64)
+    data[entries] -= np.repeat(means, counts)[entries] * roots[X.indices[entries]]
+    return sparse.csc_array((data, X.indices, X.indptr), shape=X.shape), np.where(full, 0.0, means)
+
+
 def drop_unweighted(X, y, weights):
     """Leave out the rows of a dense X whose weight is zero.
 

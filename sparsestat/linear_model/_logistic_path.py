@@ -213,8 +213,14 @@ def encode_classes(y):
         If the target is not made of classes, or of one only.
     """
     y = column_or_1d(y, warn=True)
-    check_classification_targets(y)
-    classes, codes = np.unique(y, return_inverse=True)
+    try:
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in y})
+        raise TypeError(
+            f"y must hold labels of one type that can be sorted, got {', '.join(kinds)}."
+        ) from error
     if classes.size < 2:
         raise ValueError(
             f"y must contain at least 2 classes, got only one class: {classes.tolist()[0]!r}."
@@ -222,13 +228,13 @@ def encode_classes(y):
     return classes, codes
 
 
-def check_class_weights(codes, classes, weights):
+def check_class_weights(codes, classes, weights, name):
     """Refuse weights that leave fewer than two classes."""
     missing = missing_class(codes, classes, weights)
     if missing is not None:
         raise ValueError(
-            "sample_weight and class_weight must leave every class of y some weight, got "
-            f"zeros only for the class {missing!r}."
+            f"{name} must leave every class of y some weight, got zeros only for the class "
+            f"{missing!r}."
         )
 
 
@@ -303,7 +309,7 @@ def logistic_path(
     alphas : ndarray of shape (n_alphas,)
         The strengths, descending.
     coefs : array of shape (n_features, n_alphas) or (n_classes, n_features, n_alphas)
-        The coefficients, without the middle axis for two classes; then a CSC array if X
+        The coefficients, without the first axis for two classes; then a CSC array if X
         is sparse.
     intercepts : ndarray of shape (n_alphas,) or (n_classes, n_alphas)
         The constants.
@@ -348,7 +354,7 @@ def logistic_path(
     check_consistent_length(X, y)
     classes, codes = encode_classes(y)
     weights = check_frequency_weights(sample_weight, X)
-    check_class_weights(codes, classes, weights)
+    check_class_weights(codes, classes, weights, "sample_weight")
     factors = check_penalty_factor(penalty_factor, X.shape[1])
     if sparse.issparse(X):
         X = canonical_csc(X)

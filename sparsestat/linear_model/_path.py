@@ -28,6 +28,9 @@ from sparsestat.utils._validation import (
 PATH_GRAM_LIMIT = 1000
 """Features up to which a path over tall data works on cross products."""
 
+_FREE_TOL = 1e-12
+"""Relative gap of the fit of features without a penalty, where the others are all zero."""
+
 _ABOVE = 1.0 + 1e-10
 """Correlations are computed in more than one order; a path has to begin above all of them."""
 
@@ -109,11 +112,12 @@ class ElasticNetPath:
         weight = self.problem.total_weight * self.l1_ratio
         correlations = np.empty(design.n_features)
         if np.any(self.factors == 0.0):
-            start = self._ratios(design.response_dots(np.arange(design.n_features)), False)
+            # No residual is longer than the response, whatever the free features explain.
+            above = 2.0 * self._ratios(design.norms * np.sqrt(design.yy), False)
             self.solver.solve(
                 ELASTIC_NET,
-                self.params(2.0 * start / weight),
-                0.5 * self.tol * design.yy,
+                self.params(above / weight),
+                0.5 * min(self.tol, _FREE_TOL) * design.yy,
                 self.max_iter,
             )
         design.correlate(correlations)

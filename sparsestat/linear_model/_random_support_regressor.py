@@ -184,6 +184,9 @@ class RandomSupportRegressor(SplitterRouter, SparseLinearModel):
     apart less well than the criterion does, which therefore chooses one of the five on the
     training rows of each fold. The folds choose the number of probes.
 
+    Weights count rows: the default numbers of probes and the criterion depend on their sum, and
+    weights that are normalised to a small sum stand for few rows, too few for any probe.
+
     NumPy arrays, DataFrames and sparse matrices are taken; device arrays are not. Callbacks
     tick for every number of probes of every fold, or for every working set if there is
     nothing to choose.
@@ -307,7 +310,7 @@ class RandomSupportRegressor(SplitterRouter, SparseLinearModel):
             self, X, y, accept_sparse="csc", dtype=[np.float64, np.float32], y_numeric=True
         )
         if self.alpha != "cv":
-            refuse_no_penalty(self.alpha)
+            refuse_no_penalty(self.alpha, has_factors=False)
         dtype, is_sparse = X.dtype, sparse.issparse(X)
         y = np.asarray(y, dtype=np.float64)
         weights = check_frequency_weights(sample_weight, X)
@@ -381,9 +384,14 @@ class RandomSupportRegressor(SplitterRouter, SparseLinearModel):
             raise ValueError(f"n_probes must not be negative, got {counts.min()}.")
         counts = np.unique(counts).astype(np.int64)
         if counts[-1] > 0 and counts[-1] >= min(totals) - 1:
-            where = f"the smallest fold trains on n_samples={min(totals):g}"
-            if len(splits) == 0:
-                where = f"n_samples={totals[0]:g}"
+            smallest = min(totals)
+            where = (
+                f"n_samples={smallest:g}"
+                if weights is None
+                else (f"a total sample_weight of {smallest:g}")
+            )
+            if len(splits) > 0:
+                where = f"the smallest fold trains on {where}"
             raise ValueError(
                 f"n_probes must be less than n_samples - 1 so that something is left to judge the "
                 f"other columns by, got n_probes={counts[-1]} where {where}."

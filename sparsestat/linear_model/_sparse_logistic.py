@@ -108,11 +108,17 @@ class SparseLogisticModel(ClassifierMixin, SparseCoefficients):
         X, y = validate_data(self, X, y, accept_sparse="csc", dtype=[np.float64, np.float32])
         self.classes_, codes = encode_classes(y)
         weights = check_frequency_weights(sample_weight, X)
+        check_class_weights(codes, self.classes_, weights, "sample_weight")
         if self.class_weight is not None:
             given = {"sample_weight": weights} if self.class_weight == "balanced" else {}
             per_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y, **given)
+            if not np.all(np.isfinite(per_class) & (per_class >= 0.0)):
+                raise ValueError(
+                    "class_weight must be finite and not negative, got "
+                    f"{dict(zip(self.classes_.tolist(), per_class.tolist()))}."
+                )
             weights = per_class[codes] * (1.0 if weights is None else weights)
-        check_class_weights(codes, self.classes_, weights)
+            check_class_weights(codes, self.classes_, weights, "class_weight")
         dtype = X.dtype
         return (canonical_csc(X) if sparse.issparse(X) else X), codes, weights, dtype
 

@@ -21,6 +21,9 @@ from scipy.special import expit, softmax, xlogy
 from sparsestat.penalties._codes import ELASTIC_NET
 from sparsestat.solvers._working_set import Solution, WorkingSetSolver, solve_in_steps
 
+_FREE_TOL = 1e-12
+"""Relative gap of the fit of features without a penalty, where the others are all zero."""
+
 _LONGEST_MOVE = 1e3
 """By how much a Newton step may want to move a score: beyond, the loss is not quadratic."""
 
@@ -211,8 +214,10 @@ class LogisticSolver:
     def alpha_max(self, factors, tol, max_iter):
         """Smallest multiple of ``factors`` at which all penalised coefficients are zero."""
         if np.any(factors == 0.0) and not np.any(self.coef):
-            start = self.ratio(self.correlations(), factors)
-            self.solve(2.0 * start * factors, tol, max_iter)
+            # No residual exceeds the weight of its row, whatever the free features explain.
+            reach = np.asarray(abs(self.X).T @ self.weights).ravel()[:, None]
+            above = 2.0 * self.ratio(reach, factors)
+            self.solve(above * factors, min(tol, _FREE_TOL * self.null_loss), max_iter)
         return self.ratio(self.correlations(), factors)
 
     # --- solving -----------------------------------------------------------------------

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import KFold
+from sklearn.neighbors import KNeighborsRegressor
 
 from sparsestat.datasets import make_sparse_regression
 from sparsestat.linear_model import (
@@ -57,7 +58,9 @@ def test_least_squares_are_the_initial_estimate():
     for form in (np.asarray, sparse.csc_array):
         model = AdaptiveLasso(0.02, initial="ols").fit(form(X), y)
         assert_allclose(model.initial_coef_, expected, rtol=1e-8)
-    with pytest.raises(ValueError, match=r"initial='ols' needs more rows.*100 rows and 200"):
+    with pytest.raises(
+        ValueError, match=r"initial='ols' needs more rows.*sample_weight 100 and 200"
+    ):
         AdaptiveLasso(initial="ols").fit(*draw(100, 200)[:2])
 
 
@@ -133,6 +136,8 @@ def test_initial_estimates_that_do_not_fit():
         AdaptiveLasso(initial=Unweighted()).fit(X, y, sample_weight=np.ones(40))
     with pytest.raises(ValueError, match=r"coef_ of shape \(10,\).* got \(2, 10\)"):
         AdaptiveLasso(initial=Unweighted((2, 10))).fit(X, y)
+    with pytest.raises(TypeError, match=r"initial must be an estimator with coef_ .*KNeighbors"):
+        AdaptiveLasso(initial=KNeighborsRegressor()).fit(X, y)
     equal = AdaptiveLasso(0.1, initial=Unweighted()).fit(X, y)
     assert_allclose(equal.coef_, Lasso(0.1).fit(X, y).coef_, atol=1e-6)
 

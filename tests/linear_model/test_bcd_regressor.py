@@ -398,3 +398,26 @@ def test_pickles_and_frames():
     again = pickle.loads(pickle.dumps(model))
     assert_array_equal(again.predict(frame), model.predict(frame))
     assert list(model.get_feature_names_out()) == list(np.array(list("abcde"))[model.support_])
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+@pytest.mark.parametrize("update", ["tmp", "pn"])
+def test_sparse_columns_far_from_zero(loss, update):
+    """They store all their entries and are centred before anything else."""
+    rng = np.random.default_rng(45)
+    X = rng.standard_normal((20, 40))
+    y = X[:, 0] + 0.5 * rng.standard_normal(20)
+    X[:, :30] += 10.0 ** rng.integers(2, 7, 30)
+    X[:, 35:] *= rng.random((20, 5)) < 0.5
+    y = (y > 0).astype(float) if loss == "logistic" else y
+    given = sparse.csr_array(X)
+    before = given.data.copy()
+    weights = rng.integers(1, 3, 20)
+    model = BCDRegressor(0.02, loss=loss, update=update, track=True)
+    model.fit(given, y, sample_weight=weights)
+    dense = BCDRegressor(0.02, loss=loss, update=update).fit(X, y, sample_weight=weights)
+    assert model.converged_
+    assert np.diff(model.history_.objective).max() <= 1e-9
+    assert model.objective_ == pytest.approx(dense.objective_, rel=1e-5)
+    assert_allclose(model.predict(given), dense.predict(X), atol=1e-2)
+    assert_array_equal(given.data, before)

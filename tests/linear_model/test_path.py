@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn import linear_model as peers
 from sklearn.exceptions import ConvergenceWarning
 
-from sparsestat.linear_model import ElasticNet, Lasso, LassoCV, lasso_path
+from sparsestat.linear_model import ElasticNet, Lasso, LassoCV, lasso_path, logistic_path
 from sparsestat.linear_model._data import make_problem
 from sparsestat.linear_model._path import ElasticNetPath
 from sparsestat.penalties._codes import ELASTIC_NET
@@ -74,6 +74,27 @@ def test_rounding_leaves_no_coefficient_at_the_beginning(form, fit_intercept):
         model.fit(X, y)
         # The model without any feature is among those that the criterion chooses from.
         assert model.criterion_path_.min() <= 40 * np.log(np.var(y)) + 1e-8
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csc_array])
+def test_features_without_a_penalty_may_hide_a_correlation(form):
+    """What they leave of the response may depend on a feature more than the response does."""
+    rng = np.random.default_rng(0)
+    free, hidden = rng.standard_normal((2, 50))
+    free, hidden = free - free.mean(), hidden - hidden.mean()
+    hidden += free
+    y = free - hidden * (free @ hidden) / (hidden @ hidden) + 1e-3 * hidden
+    X = form(np.column_stack([free, hidden]))
+    options = {"penalty_factor": [0.0, 1.0], "fit_intercept": True}
+    alphas, coefs, _ = lasso_path(X, y, alphas=3, **options)
+    left = y - free * (free @ y) / (free @ free)
+    assert alphas[0] == pytest.approx(abs(hidden @ left) / 50, rel=1e-6)
+    assert alphas[0] > 50 * abs(hidden @ y) / 50
+    coefs = coefs.toarray() if sparse.issparse(coefs) else coefs
+    assert coefs[1, 0] == 0.0 and coefs[1, 1] != 0.0
+    alphas, coefs, *_ = logistic_path(X, y > 0, alphas=3, penalty_factor=[0.0, 1.0])
+    coefs = coefs.toarray() if sparse.issparse(coefs) else coefs
+    assert coefs[1, 0] == 0.0 and coefs[1, 1] != 0.0
 
 
 def test_factors_and_signs_shape_the_grid():

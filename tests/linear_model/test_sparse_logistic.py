@@ -24,6 +24,7 @@ from sparsestat.linear_model import (
     SparseLogisticRegressionCV,
     logistic_path,
 )
+from sparsestat.linear_model._logistic_path import encode_classes
 from sparsestat.solvers._logistic import LogisticSolver
 
 
@@ -410,3 +411,17 @@ def test_many_classes():
         warnings.simplefilter("error")
         model = SparseLogisticRegression(0.005).fit(X, y[:400])
     assert_optimal(model, X, y[:400])
+
+
+@pytest.mark.parametrize("weight", [np.inf, -3.0, np.nan])
+def test_class_weights_that_are_no_weights(weight):
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    y = np.repeat(["no", "yes"], 10)
+    with pytest.raises(ValueError, match="class_weight must be finite and not negative, got"):
+        SparseLogisticRegression(0.1, class_weight={"yes": weight}).fit(X, y)
+    with pytest.raises(ValueError, match=r"class_weight must leave every class .* 'yes'"):
+        SparseLogisticRegression(0.1, class_weight={"yes": 0.0}).fit(X, y)
+    with pytest.raises(ValueError, match=r"sample_weight must leave every class .* 'yes'"):
+        SparseLogisticRegression(0.1, class_weight="balanced").fit(X, y, y == "no")
+    with pytest.raises(TypeError, match="labels of one type that can be sorted, got int, str"):
+        encode_classes(np.array(["a", 1], dtype=object))
