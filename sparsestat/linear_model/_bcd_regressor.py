@@ -51,6 +51,12 @@ class BCDHistory:
     gap_iterations: np.ndarray = field(repr=False)
     gaps: np.ndarray = field(repr=False)
 
+    def __repr__(self):
+        return (
+            f"BCDHistory({self.objective.size - 1} iterations, objective "
+            f"{self.objective[0]:.3g} to {self.objective[-1]:.3g}, gap {self.gaps[-1]:.1g})"
+        )
+
 
 class BCDRegressor(SparseLinearModel):
     """Sparse linear or logistic model by block coordinate descent.
@@ -99,7 +105,7 @@ class BCDRegressor(SparseLinearModel):
     loss : {"squared", "logistic"}, default="squared"
         The loss. With ``"logistic"`` y must have two values, and the model is that the larger
         one has log-odds ``x'b + b0``; these are what :meth:`predict` returns then, and
-        :meth:`score` has no meaning.
+        :meth:`score` refuses them.
     positive : bool or array-like of bool of shape (n_features,), default=False
         Whether (which) coefficients must not be negative.
     fit_intercept : bool, default=True
@@ -298,6 +304,35 @@ class BCDRegressor(SparseLinearModel):
             with FitTicker(self, context, *given) as ticker:
                 self._solve(solver, total, attributes, ticker)
         return self
+
+    def score(self, X, y, sample_weight=None):
+        """Coefficient of determination, for the squared loss.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The design.
+        y : array-like of shape (n_samples,)
+            The response.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            How often each row occurs.
+
+        Returns
+        -------
+        score : float
+            R^2 of ``predict(X)``.
+
+        Raises
+        ------
+        ValueError
+            For the logistic loss, whose predictions are logarithms of odds.
+        """
+        if self.loss == "logistic":
+            raise ValueError(
+                "score compares predictions with y, but with loss='logistic' predictions are "
+                "logarithms of odds. Use SparseLogisticRegression, which is a classifier."
+            )
+        return super().score(X, y, sample_weight)
 
     def _squared(self, X, y, weights, factors, positive, start):
         """The solver, the sum of the weights, and what gives the intercept of coefficients."""

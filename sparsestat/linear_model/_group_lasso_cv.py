@@ -29,7 +29,8 @@ class GroupLassoCV(StrengthSearch, SparseLinearModel):
     groups : array-like of shape (n_features,), list of array-like of int or int, default=None
         One label for each column; or one list of column indices for each group; or the
         number of consecutive columns in every group. None makes every column a group of
-        its own, which is the lasso.
+        its own, which is the lasso. Groups of rows, for the splitter, are another thing: they
+        are passed to :meth:`fit`.
     group_weights : {"sqrt", "ones"} or array-like of shape (n_groups,), default="sqrt"
         Relative penalties: square roots of the sizes of the groups, ones, or numbers in
         the order of the sorted labels, or of the list. Zero leaves a group unpenalised.

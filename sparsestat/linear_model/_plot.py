@@ -273,6 +273,11 @@ class CVDisplay:
         """
         check_has_path(estimator)
         alphas, errors = estimator.alphas_, None
+        if not hasattr(estimator, "criterion"):
+            raise TypeError(
+                f"{type(estimator).__name__} has no errors along a path to plot; pass a search "
+                "such as LassoCV. ProbesDisplay shows the search of RandomSupportRegressor."
+            )
         if estimator.criterion == "cv" and hasattr(estimator, "log_loss_mean_"):
             scores, errors = estimator.log_loss_mean_, estimator.log_loss_std_
             name = "logarithmic loss"

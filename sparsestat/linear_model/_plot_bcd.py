@@ -1,6 +1,7 @@
 """Display of how block coordinate descent approaches the minimum."""
 
 import warnings
+from numbers import Real
 
 import numpy as np
 from sklearn.base import clone
@@ -114,8 +115,9 @@ class BlockDescentDisplay:
         _check_dict(estimators)
         for estimator in estimators.values():
             _check_history(estimator)
+        _check_same_problem(estimators)
         histories = [estimator.history_ for estimator in estimators.values()]
-        minimum = _smallest(histories) if minimum is None else minimum
+        minimum = _smallest(histories, minimum)
         display = cls(histories=histories, names=list(estimators), minimum=minimum)
         return display.plot(ax=ax, against=against)
 
@@ -129,7 +131,7 @@ class BlockDescentDisplay:
         iterations. Checking the data, compiling and computing duality gaps do not count. The
         clock is read whenever the compiled loop returns, at the latest after about 0.05
         seconds or ten iterations of a greedy rule; iterations in between are taken to last
-        equally long.
+        equally long. Each fit is timed once: small differences are those of the machine.
 
         Parameters
         ----------
@@ -159,14 +161,18 @@ class BlockDescentDisplay:
         ------
         TypeError
             For estimators that are not :class:`BCDRegressor`.
+        ValueError
+            If they do not minimise the same objective, and for a ``minimum`` that is none.
         """
         _check_dict(estimators)
-        histories, seconds = [], []
         for estimator in estimators.values():
             if not isinstance(estimator, BCDRegressor):
                 raise TypeError(
                     f"estimators must be BCDRegressor, got a {type(estimator).__name__}."
                 )
+        _check_same_problem(estimators)
+        histories, seconds = [], []
+        for estimator in estimators.values():
             timed = _TimedRegressor(**clone(estimator).get_params(deep=False))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
@@ -178,7 +184,7 @@ class BlockDescentDisplay:
             histories.append(timed.history_)
             places = np.arange(timed.history_.objective.size)
             seconds.append(np.interp(places, iterations, times))
-        minimum = _smallest(histories) if minimum is None else minimum
+        minimum = _smallest(histories, minimum)
         display = cls(
             histories=histories, names=list(estimators), minimum=minimum, seconds=seconds
         )  # fmt: skip
@@ -219,11 +225,14 @@ class BlockDescentDisplay:
         seconds = [None] * len(self.names) if self.seconds is None else self.seconds
         for history, name, times in zip(self.histories, self.names, seconds, strict=True):
             excess = history.objective - self.minimum
+            # What is within rounding of the minimum has no place on a logarithmic axis; the
+            # line goes down to where rounding begins, and ends.
+            floor = 4.0 * np.finfo(np.float64).eps * abs(history.objective[0])
+            end = min(int(np.sum(np.cumprod(excess > floor))) + 1, excess.size)
+            excess = np.maximum(excess[:end], floor)
             axes = {"iterations": np.arange(excess.size), "work": history.work, "time": times}
-            places = axes[against]
-            # What is within rounding of the minimum has no place on a logarithmic axis.
-            shown = excess > 4.0 * np.finfo(np.float64).eps * abs(history.objective[0])
-            (line,) = ax.plot(places[shown], excess[shown], label=name, lw=1.6)
+            places = axes[against][:end]
+            (line,) = ax.plot(places, excess, label=name, lw=1.6)
             self.lines_.append(line)
         ax.set_yscale("log")
         if against != "iterations":
@@ -243,8 +252,30 @@ class _TimedRegressor(BCDRegressor):
         self.clock = solver.clock
 
 
-def _smallest(histories):
-    return min(float(history.objective.min()) for history in histories)
+def _smallest(histories, minimum):
+    """The smallest objective, or what the caller says it is."""
+    smallest = min(float(history.objective.min()) for history in histories)
+    if minimum is None:
+        return smallest
+    if not isinstance(minimum, Real) or not minimum <= smallest + 1e-9 * abs(smallest):
+        raise ValueError(
+            f"minimum must be a number not above the smallest objective {smallest:.6g} that was "
+            f"attained, got {minimum!r}."
+        )
+    return float(minimum)
+
+
+def _check_same_problem(estimators):
+    """Objectives can be compared only if they are values of one function."""
+    first, *others = estimators.values()
+    for name in ("alpha", "loss", "positive", "penalty_factor", "fit_intercept"):
+        value = getattr(first, name)
+        for other in others:
+            if not np.array_equal(getattr(other, name), value):
+                raise ValueError(
+                    f"estimators must minimise the same objective, got {name}={value!r} and "
+                    f"{name}={getattr(other, name)!r}."
+                )
 
 
 def _check_dict(estimators):

@@ -139,7 +139,9 @@ class RandomSupportRegressor(SplitterRouter, SparseLinearModel):
         The mean error of what was chosen; NaN if there was nothing to choose.
     plain_lasso_score_ : float
         The smallest mean error without probes and without a second fit, that is of the Lasso
-        on standardised columns; NaN if 0 was not among the numbers of probes.
+        on standardised columns; NaN if 0 was not among the numbers of probes. On designs on
+        which the Lasso does badly its best strength may lie below the grid; a smaller `eps`
+        gives it a better chance.
     alphas_ : ndarray of shape (n_alphas,)
         Strengths tried with the chosen probes, descending.
     coef_path_ : ndarray or CSC array of shape (n_features, n_alphas)

@@ -47,7 +47,7 @@ def test_lines(against):
         expected = np.arange(len(history.objective)) if against == "iterations" else history.work
         assert len(places) > 0.5 * len(expected)
         assert_array_equal(places, expected[: len(places)])
-        assert_allclose(excess, history.objective[: len(places)] - best)
+        assert_allclose(excess, history.objective[: len(places)] - best, atol=1e-13)
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == list(models)
     label = {"iterations": "iterations", "work": "multiplications"}[against]
     assert display.ax_.get_xlabel() == label
@@ -62,6 +62,7 @@ def test_one_estimator_and_given_axes():
     assert display.figure_ is ax.figure
     assert display.names == ["variable, gsq, pg"]
     assert BlockDescentDisplay.from_estimator(model, name="best").names == ["best"]
+    assert "iterations, objective" in repr(model.history_)
     lower = BlockDescentDisplay.from_estimators({"a": model}, minimum=0.0)
     assert_array_equal(lower.lines_[0].get_ydata(), model.history_.objective)
 
@@ -119,3 +120,24 @@ def test_no_fitted_attribute_holds_seconds():
         BlockDescentDisplay.from_timed_fits({"lasso": Lasso(0.1)}, X, y)
     with pytest.raises(TypeError, match="at least one"):
         BlockDescentDisplay.from_timed_fits({}, X, y)
+
+
+def test_only_values_of_one_objective_are_compared():
+    X, y = make_data(20, 4)
+    one, other = (BCDRegressor(alpha, track=True).fit(X, y) for alpha in (0.1, 0.2))
+    with pytest.raises(ValueError, match=r"same objective, got alpha=0.1 and alpha=0.2"):
+        BlockDescentDisplay.from_estimators({"one": one, "other": other})
+    with pytest.raises(ValueError, match=r"same objective, got alpha=0.1 and alpha=0.2"):
+        BlockDescentDisplay.from_timed_fits({"one": one, "other": other}, X, y)
+    for minimum in (1e9, "a", np.nan):
+        with pytest.raises(ValueError, match="minimum must be a number not above"):
+            BlockDescentDisplay.from_estimators({"one": one}, minimum=minimum)
+
+
+def test_a_line_that_ends_at_the_minimum_goes_down_to_rounding():
+    X, y = make_data(40, 20)
+    model = BCDRegressor(0.1, block_size=20, tol=1e-13, track=True).fit(X, y)
+    (line,) = BlockDescentDisplay.from_estimator(model).lines_
+    excess = line.get_ydata()
+    assert excess[-1] < 1e-14 * model.history_.objective[0]
+    assert np.all(excess > 0.0) and np.all(np.diff(excess) < 0.0)

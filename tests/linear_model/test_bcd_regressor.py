@@ -421,3 +421,10 @@ def test_sparse_columns_far_from_zero(loss, update):
     assert model.objective_ == pytest.approx(dense.objective_, rel=1e-5)
     assert_allclose(model.predict(given), dense.predict(X), atol=1e-2)
     assert_array_equal(given.data, before)
+
+
+def test_log_odds_are_no_predictions_of_classes():
+    X, y = make_data(20, 4)
+    model = BCDRegressor(0.1, loss="logistic").fit(X, y > y.mean())
+    with pytest.raises(ValueError, match="SparseLogisticRegression, which is a classifier"):
+        model.score(X, y > y.mean())

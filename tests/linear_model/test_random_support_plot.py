@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sparsestat.datasets._ill_conditioned import make_ill_conditioned_regression
-from sparsestat.linear_model import Lasso
+from sparsestat.linear_model import CVDisplay, Lasso
 from sparsestat.linear_model._plot_probes import ProbesDisplay
 from sparsestat.linear_model._random_support_regressor import RandomSupportRegressor
 
@@ -72,5 +72,7 @@ def test_what_cannot_be_plotted_is_refused(data):
         ProbesDisplay.from_estimator(Lasso().fit(*data))
     with pytest.raises(TypeError, match="pass its last step"):
         ProbesDisplay.from_estimator(make_pipeline(StandardScaler(), Lasso()).fit(*data))
+    with pytest.raises(TypeError, match="ProbesDisplay shows the search"):
+        CVDisplay.from_estimator(single)
     with pytest.raises(NotFittedError):
         ProbesDisplay.from_estimator(RandomSupportRegressor())
