@@ -82,6 +82,8 @@ class AdaptivePath:
         self.required = whole.tolerance(tol)
         self.yy = whole.design.yy
         self.y_mean, self.total_weight = whole.y_mean, whole.total_weight
+        dots = whole.design.response_dots(np.arange(X.shape[1]))
+        self._largest = float(np.max(np.abs(dots), initial=0.0)) / self.total_weight
         self.initial_coef = self._initial(initial, whole)
         del whole
         self._first = self._restricted(self.initial_coef)
@@ -172,9 +174,13 @@ class AdaptivePath:
         return path, kept
 
     def alpha_max(self):
-        """Smallest strength at which all coefficients are zero."""
+        """Smallest strength at which all coefficients are zero.
+
+        If the initial estimate keeps nothing any would do; that of the lasso is returned, since
+        the initial estimates of folds may keep something.
+        """
         path, _ = self._first
-        return 0.0 if path is None else path.alpha_max()
+        return self._largest if path is None else path.alpha_max()
 
     def at(self, alpha, progress=None):
         """All rounds at one strength; a :class:`PathPoint` whose features are all of X's."""

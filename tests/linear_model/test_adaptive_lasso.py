@@ -116,6 +116,9 @@ def test_an_initial_estimate_that_keeps_nothing():
     assert model.converged_
     search = AdaptiveLassoCV(initial=Lasso(100.0), alphas=5).fit(X, y)
     assert not np.any(search.coef_path_)
+    # The strengths must suit folds whose initial estimates keep something.
+    largest = np.abs((X - X.mean(axis=0)).T @ (y - y.mean())).max() / 40
+    assert search.alphas_[0] == pytest.approx(largest, rel=1e-9)
 
 
 class Unweighted(BaseEstimator):
