@@ -173,15 +173,9 @@ def diabetes():
         ),
         parts=(
             models,
-            Figure(
-                "Every coefficient from the strongest penalty (left) to the weakest.",
-                lambda figure: RegularizationPathDisplay.from_estimator(
-                    ours, ax=figure.add_subplot()
-                ),
-            ),
-            Figure(
+            *_path_figures(
+                ours,
                 "Cross-validated error along the same path, with its standard error over folds.",
-                lambda figure: CVDisplay.from_estimator(ours, ax=figure.add_subplot()),
             ),
             _coefficients(ours, simple),
         ),
@@ -192,10 +186,25 @@ def _gap_of(model, X, y):
     return relative_gap(X.to_numpy(), y, model.coef_, model.intercept_, model.alpha_)
 
 
-def _in_turns(models, X, y):
+def _path_figures(search, caption):
+    """The coefficients and the errors of a search along its path."""
+    return (
+        Figure(
+            "Every coefficient from the strongest penalty (left) to the weakest.",
+            lambda figure: RegularizationPathDisplay.from_estimator(
+                search, ax=figure.add_subplot()
+            ),
+        ),
+        Figure(
+            caption, lambda figure: CVDisplay.from_estimator(search, ax=figure.add_subplot())
+        ),
+    )  # fmt: skip
+
+
+def _in_turns(models, X, y, repeats=REPEATS):
     """Median seconds of fitting each model, the models taking turns."""
-    spent = np.empty((REPEATS, len(models)))
-    for repeat in range(REPEATS):
+    spent = np.empty((repeats, len(models)))
+    for repeat in range(repeats):
         for i, model in enumerate(models):
             started = time.perf_counter()
             model.fit(X, y)
@@ -259,17 +268,12 @@ def tumours():
         Cs=np.logspace(-4, 3, 20), l1_ratios=(0,), max_iter=10_000, **common
     )
     plain = LogisticRegression(C=np.inf, max_iter=10_000).fit(A, y_train)
-    started = time.perf_counter()
-    peer.fit(A, y_train)
-    seconds = {"scikit-learn": time.perf_counter() - started}
-    started = time.perf_counter()
-    ours.fit(A, y_train)
-    seconds["sparsestat"] = time.perf_counter() - started
+    seconds = _in_turns((peer, ours), A, y_train, repeats=1)
     fitted = (
         ("No penalty", plain, ""),
         ("Ridge, cross-validated", ridge.fit(A, y_train), ""),
-        ("scikit-learn, l1", peer, f"{1000 * seconds['scikit-learn']:.0f}"),
-        ("sparsestat, l1", ours, f"{1000 * seconds['sparsestat']:.0f}"),
+        ("scikit-learn, l1", peer, f"{1000 * seconds[0]:.0f}"),
+        ("sparsestat, l1", ours, f"{1000 * seconds[1]:.0f}"),
         ("sparsestat, l1, one standard error", simple, ""),
     )
     rows = []
@@ -322,16 +326,7 @@ def tumours():
                 highlight=3,
                 on_screen=True,
             ),
-            Figure(
-                "Every coefficient from the strongest penalty (left) to the weakest.",
-                lambda figure: RegularizationPathDisplay.from_estimator(
-                    ours, ax=figure.add_subplot()
-                ),
-            ),
-            Figure(
-                "Cross-validated logarithmic loss along the same path.",
-                lambda figure: CVDisplay.from_estimator(ours, ax=figure.add_subplot()),
-            ),
+            *_path_figures(ours, "Cross-validated logarithmic loss along the same path."),
         ),
     )
 

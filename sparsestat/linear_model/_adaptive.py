@@ -11,25 +11,24 @@ initial estimate of the next one.
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import clone
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import has_fit_parameter
 
 from sparsestat.linear_model._criteria import fit_statistics
-from sparsestat.linear_model._data import canonical_csc, make_problem
+from sparsestat.linear_model._data import make_problem
 from sparsestat.linear_model._path import (
+    PATH_CONSTRAINTS,
     PATH_GRAM_LIMIT,
     ElasticNetPath,
     PathPoint,
     alpha_grid,
+    check_path_data,
     coefficient_matrix,
     strength_grid,
     warn_unless_converged,
 )
 from sparsestat.utils._sklearn import HasMethods, Interval, StrOptions, validate_params
 from sparsestat.utils._threads import single_threaded_blas
-from sparsestat.utils._validation import check_frequency_weights
 
 ADAPTIVE_CONSTRAINTS: dict = {
     "gamma": [Interval(Real, 0, None, closed="neither")],
@@ -82,9 +81,11 @@ class AdaptivePath:
         self.required = whole.tolerance(tol)
         self.yy = whole.design.yy
         self.y_mean, self.total_weight = whole.y_mean, whole.total_weight
-        dots = whole.design.response_dots(np.arange(X.shape[1]))
-        self._largest = float(np.max(np.abs(dots), initial=0.0)) / self.total_weight
         self.initial_coef = self._initial(initial, whole)
+        self._largest = None
+        if not np.any(np.isfinite(self.factors(self.initial_coef))):
+            dots = whole.design.response_dots(np.arange(X.shape[1]))
+            self._largest = float(np.max(np.abs(dots), initial=0.0)) / self.total_weight
         del whole
         self._first = self._restricted(self.initial_coef)
 
@@ -238,17 +239,7 @@ def row_residuals(point, X, y):
 
 
 @validate_params(
-    {
-        "X": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "eps": [Interval(Real, 0, 1, closed="neither")],
-        **ADAPTIVE_CONSTRAINTS,
-        "fit_intercept": ["boolean"],
-        "sample_weight": ["array-like", Real, None],
-        "tol": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-    },
+    {**PATH_CONSTRAINTS, **ADAPTIVE_CONSTRAINTS},
     prefer_skip_nested_validation=False,
 )
 def adaptive_lasso_path(
@@ -353,13 +344,7 @@ def adaptive_lasso_path(
     >>> (coefs != 0).sum(axis=0)
     array([3, 7])
     """
-    X = check_array(X, accept_sparse="csc", dtype=[np.float64, np.float32])
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-    y = column_or_1d(y, warn=True)
-    check_consistent_length(X, y)
-    weights = check_frequency_weights(sample_weight, X)
-    if sparse.issparse(X):
-        X = canonical_csc(X)
+    X, y, weights = check_path_data(X, y, sample_weight)
     with single_threaded_blas():
         path = AdaptivePath(
             X, y, weights, initial=initial, gamma=gamma, n_reweight=n_reweight,

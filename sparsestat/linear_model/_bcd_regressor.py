@@ -12,7 +12,7 @@ from sparsestat.linear_model._base import SparseLinearModel
 from sparsestat.linear_model._data import canonical_csc, centre_full_columns, make_problem
 from sparsestat.linear_model._logistic_path import make_logistic_problem
 from sparsestat.linear_model._path import warn_unless_converged
-from sparsestat.solvers._partitions import PARTITIONS
+from sparsestat.solvers._partitions import PARTITIONS, RULES, UPDATES
 from sparsestat.utils._callbacks import FitTicker
 from sparsestat.utils._random import as_generator
 from sparsestat.utils._sklearn import Interval, StrOptions, _fit_context, with_callbacks
@@ -197,8 +197,8 @@ class BCDRegressor(SparseLinearModel):
     _parameter_constraints: dict = {
         "alpha": [Interval(Real, 0, None, closed="left")],
         "partition": [StrOptions(set(PARTITIONS))],
-        "rule": [StrOptions({"gs", "gsl", "gsd", "gsq", "random", "cyclic", "perm", "lipschitz"})],
-        "update": [StrOptions({"lb", "hb", "pg", "pn", "tmp"})],
+        "rule": [StrOptions(set(RULES))],
+        "update": [StrOptions(set(UPDATES))],
         "block_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "loss": [StrOptions({"squared", "logistic"})],
         "positive": ["boolean", "array-like"],

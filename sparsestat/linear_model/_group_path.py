@@ -1,14 +1,15 @@
 """Group-sparse solutions along a descending sequence of penalty strengths."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
-from scipy import linalg, sparse
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from scipy import linalg
 
-from sparsestat.linear_model._data import canonical_csc, make_problem
+from sparsestat.linear_model._data import make_problem
 from sparsestat.linear_model._path import (
+    PATH_CONSTRAINTS,
     PathPoint,
+    check_path_data,
     coefficient_matrix,
     strength_grid,
     warn_unless_converged,
@@ -16,7 +17,6 @@ from sparsestat.linear_model._path import (
 from sparsestat.utils._column_groups import check_group_weights, check_groups
 from sparsestat.utils._sklearn import Interval, StrOptions, validate_params
 from sparsestat.utils._threads import single_threaded_blas
-from sparsestat.utils._validation import check_frequency_weights
 
 
 class GroupPath:
@@ -122,16 +122,9 @@ class GroupPath:
 
 @validate_params(
     {
-        "X": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
+        **PATH_CONSTRAINTS,
         "groups": ["array-like", Interval(Integral, 1, None, closed="left"), None],
-        "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "eps": [Interval(Real, 0, 1, closed="neither")],
         "group_weights": [StrOptions({"sqrt", "ones"}), "array-like"],
-        "fit_intercept": ["boolean"],
-        "sample_weight": ["array-like", Real, None],
-        "tol": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
     },
     prefer_skip_nested_validation=True,
 )
@@ -236,15 +229,9 @@ def group_lasso_path(
     >>> (coefs != 0).sum(axis=0)
     array([ 2, 10])
     """
-    X = check_array(X, accept_sparse="csc", dtype=[np.float64, np.float32])
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-    y = column_or_1d(y, warn=True)
-    check_consistent_length(X, y)
-    weights = check_frequency_weights(sample_weight, X)
+    X, y, weights = check_path_data(X, y, sample_weight)
     indices, ptr = check_groups(groups, X.shape[1])
     relative = check_group_weights(group_weights, ptr)
-    if sparse.issparse(X):
-        X = canonical_csc(X)
     with single_threaded_blas():
         problem = make_problem(X, y, weights, fit_intercept=fit_intercept, gram_limit=0)
         path = GroupPath(problem, indices, ptr, relative, tol=tol, max_iter=max_iter)

@@ -1,7 +1,6 @@
 """Logistic regressions along a descending sequence of penalty strengths."""
 
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,13 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from sparsestat.linear_model._data import canonical_csc, centre
 from sparsestat.linear_model._path import (
+    PATH_CONSTRAINTS,
     PathPoint,
     coefficient_matrix,
     strength_grid,
     warn_unless_converged,
 )
-from sparsestat.utils._sklearn import Interval, validate_params
+from sparsestat.utils._sklearn import validate_params
 from sparsestat.utils._threads import single_threaded_blas
 from sparsestat.utils._validation import (
     check_frequency_weights,
@@ -247,15 +247,8 @@ def missing_class(codes, classes, weights):
 
 @validate_params(
     {
-        "X": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "eps": [Interval(Real, 0, 1, closed="neither")],
-        "fit_intercept": ["boolean"],
+        **PATH_CONSTRAINTS,
         "penalty_factor": ["array-like", None],
-        "sample_weight": ["array-like", Real, None],
-        "tol": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
     },
     prefer_skip_nested_validation=True,
 )

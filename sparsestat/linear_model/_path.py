@@ -31,6 +31,23 @@ PATH_GRAM_LIMIT = 1000
 _FREE_TOL = 1e-12
 """Relative gap of the fit of features without a penalty, where the others are all zero."""
 
+STRENGTH_CONSTRAINTS: dict = {
+    "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
+    "eps": [Interval(Real, 0, 1, closed="neither")],
+    "fit_intercept": ["boolean"],
+    "tol": [Interval(Real, 0, None, closed="neither")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+}
+"""What paths and searches accept."""
+
+PATH_CONSTRAINTS: dict = {
+    "X": ["array-like", "sparse matrix"],
+    "y": ["array-like"],
+    "sample_weight": ["array-like", Real, None],
+    **STRENGTH_CONSTRAINTS,
+}
+"""What path functions accept."""
+
 _ABOVE = 1.0 + 1e-10
 """Correlations are computed in more than one order; a path has to begin above all of them."""
 
@@ -220,6 +237,16 @@ def strength_grid(path, alphas, eps):
     return check_alphas(alphas)
 
 
+def check_path_data(X, y, sample_weight):
+    """X, a response of one column and the weights of a path function, checked."""
+    X = check_array(X, accept_sparse="csc", dtype=[np.float64, np.float32])
+    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    weights = check_frequency_weights(sample_weight, X)
+    return (canonical_csc(X) if sparse.issparse(X) else X), y, weights
+
+
 def stack_coefficients(solutions):
     """The features that any solution uses, and a column of coefficients for each of them.
 
@@ -234,17 +261,10 @@ def stack_coefficients(solutions):
 
 @validate_params(
     {
-        "X": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "eps": [Interval(Real, 0, 1, closed="neither")],
+        **PATH_CONSTRAINTS,
         "l1_ratio": [Interval(Real, 0, 1, closed="right")],
-        "fit_intercept": ["boolean"],
         "penalty_factor": ["array-like", None],
         "positive": ["boolean", "array-like"],
-        "sample_weight": ["array-like", Real, None],
-        "tol": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
     },
     prefer_skip_nested_validation=True,
 )
@@ -344,15 +364,9 @@ def lasso_path(
     >>> (coefs != 0).sum(axis=0)
     array([3, 7])
     """
-    X = check_array(X, accept_sparse="csc", dtype=[np.float64, np.float32])
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-    y = column_or_1d(y, warn=True)
-    check_consistent_length(X, y)
-    weights = check_frequency_weights(sample_weight, X)
+    X, y, weights = check_path_data(X, y, sample_weight)
     factors = check_penalty_factor(penalty_factor, X.shape[1])
     mask = check_positive_mask(positive, X.shape[1])
-    if sparse.issparse(X):
-        X = canonical_csc(X)
     with single_threaded_blas():
         problem = make_problem(
             X,

@@ -1,7 +1,7 @@
 """The choice of a penalty strength, for every model that has a path over one grid."""
 
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,20 @@ from sparsestat.linear_model._folds import (
     training_rows,
     within_one_standard_error,
 )
-from sparsestat.linear_model._path import strength_grid, warn_unless_converged
+from sparsestat.linear_model._path import (
+    STRENGTH_CONSTRAINTS,
+    strength_grid,
+    warn_unless_converged,
+)
 from sparsestat.utils._callbacks import FitTicker
-from sparsestat.utils._sklearn import Interval, StrOptions
+from sparsestat.utils._sklearn import StrOptions
 from sparsestat.utils._threads import run_in_threads, single_threaded_blas
 
 SEARCH_CONSTRAINTS: dict = {
-    "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
-    "eps": [Interval(Real, 0, 1, closed="neither")],
+    **STRENGTH_CONSTRAINTS,
     "cv": ["cv_object"],
     "criterion": [StrOptions({"cv", *CRITERIA})],
     "selection": [StrOptions({"min", "1se"})],
-    "fit_intercept": ["boolean"],
-    "tol": [Interval(Real, 0, None, closed="neither")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
     "n_jobs": [Integral, None],
 }
 

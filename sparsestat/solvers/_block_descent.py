@@ -120,7 +120,7 @@ class BlockDescent:
         Iterations and the duality gaps after them.
     clock : list of (int, float)
         Iterations and the seconds that the preparation and all iterations until then took,
-        computations of the gap not included.
+        computations of the gap not included; only the first entry without ``record``.
     """
 
     def __init__(
@@ -450,7 +450,8 @@ class BlockDescent:
             )
             seconds = time.perf_counter() - before
             self._batch = _next_batch(batch, seconds)
-            self.clock.append((self.n_iter, self.clock[-1][1] + seconds))
+            if self._record:
+                self.clock.append((self.n_iter, self.clock[-1][1] + seconds))
             if self._record and count:
                 self._chunks.append([values[:count] for values in record])
             done += count

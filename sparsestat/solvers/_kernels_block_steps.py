@@ -307,6 +307,11 @@ def exchange_direction(L, members, size, vectors, kinds):
     ``vectors[7]`` gets it, ``vectors[5]`` and ``vectors[6]`` are overwritten. Returns whether there
     is such a direction.
     """
+    is_dependent = False
+    for k in range(size):
+        is_dependent = is_dependent or L[k, k] == 0.0
+    if not is_dependent:
+        return False
     slopes, x, right, out, direction = vectors[0], vectors[3], vectors[5], vectors[6], vectors[7]
     chosen, gain, sign = np.int64(-1), 0.0, 1.0
     for k in range(size):
